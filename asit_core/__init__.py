@@ -1,0 +1,1 @@
+"""Self-supervised spectrogram transformers: models, losses, masks and probes. Never imports Ray."""

@@ -1,0 +1,1 @@
+"""Figures and reports of studies; neither Ray nor torch."""

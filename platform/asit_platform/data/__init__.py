@@ -1,0 +1,1 @@
+"""From audio files on disk to a stream of log-mel batches."""
