@@ -1,0 +1,93 @@
+"""Heads on top of the encoder's tokens: projection, prototypes, reconstruction.
+
+Shapes: `B` clips, `N` patches, `D` width, `E` bottleneck, `K` prototypes, `T` frames, `F` mel bins.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectionHeadConfig:
+    """Widths of the projection shared by the distillation tasks."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    hidden_dim: int = 2048
+    bottleneck_dim: int = 256
+
+    def __post_init__(self) -> None:
+        """Check what can be checked alone."""
+        for name in ("hidden_dim", "bottleneck_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but got {getattr(self, name)}")
+
+
+class ProjectionHead(nn.Module):
+    """Three linear layers with GELU between them, then L2 normalisation.
+
+    Source: DINO (arXiv:2104.14294), Appendix C; the released ASiT program shares one between class and patch tokens.
+    """
+
+    def __init__(self, embed_dim: int, config: ProjectionHeadConfig) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(embed_dim, config.hidden_dim),
+            nn.GELU(),
+            nn.Linear(config.hidden_dim, config.hidden_dim),
+            nn.GELU(),
+            nn.Linear(config.hidden_dim, config.bottleneck_dim),
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., D) -> (..., E), each row of length one."""
+        return functional.normalize(self.mlp(tokens).float(), dim=-1)
+
+
+class Prototypes(nn.Module):
+    """Cosine similarities to K learned directions.
+
+    A weight-normalised linear layer whose gain is fixed at one is a linear layer on unit rows; only the
+    direction is a parameter, in the student and in its EMA alike.
+    """
+
+    def __init__(self, bottleneck_dim: int, num_prototypes: int) -> None:
+        super().__init__()
+        self.direction = nn.Parameter(torch.empty(num_prototypes, bottleneck_dim))
+        nn.init.kaiming_uniform_(self.direction, a=5**0.5)  # nn.Linear's default, as released
+
+    def forward(self, projected: Tensor) -> Tensor:
+        """(..., E) of length one -> (..., K) logits in [-1, 1]."""
+        return functional.linear(projected, functional.normalize(self.direction, dim=-1))
+
+
+class ReconstructionHead(nn.Module):
+    """Patch tokens back to spectrogram patches.
+
+    Three linear layers, GELU after each (the bottleneck's too), then one transposed convolution.
+
+    Source: the released ASiT program; the paper (Sec. III-B) describes wider layers.
+    """
+
+    def __init__(
+        self, embed_dim: int, *, hidden_dim: int, bottleneck_dim: int, patch: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(embed_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, bottleneck_dim),
+            nn.GELU(),
+        )
+        self.to_pixels = nn.ConvTranspose2d(bottleneck_dim, 1, patch, stride=patch)
+
+    def forward(self, patch_tokens_BND: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(B, N, D) time-major tokens of a `grid` of patches -> (B, T, F) in normalised log-mel units."""
+        hidden_BNE = self.mlp(patch_tokens_BND)
+        hidden_BEtf = hidden_BNE.transpose(1, 2).unflatten(2, grid)
+        return self.to_pixels(hidden_BEtf).squeeze(1).float()
