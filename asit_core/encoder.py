@@ -5,6 +5,7 @@ Shapes: `B` clips, `T` frames, `F` mel bins, `N` patches, `D` width. Time comes 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from timm.models.vision_transformer import Block
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from asit_core.seeding import uniform
 
-_LAYER_NORM_EPS = 1e-6
+_LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,11 +132,6 @@ class SpectrogramEncoder(nn.Module):
             residual = block.mlp(block.norm2(tokens_BND))  # pyright: ignore[reportCallIssue]
             tokens_BND = tokens_BND + mlp_B11 * residual
         return tokens_BND
-
-
-class _LayerNorm(nn.LayerNorm):
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim, eps=_LAYER_NORM_EPS)
 
 
 def _drop_path_scales(keys_B: Tensor, config: EncoderConfig) -> Tensor:
