@@ -1,0 +1,80 @@
+"""Tables: every trial of a study, and what it was made with."""
+
+from typing import Any
+
+from asit_platform.study.store import StudyView, TrialRow
+
+from asit_dashboards import figures
+from asit_dashboards.page import Section, Table
+from asit_dashboards.words import (
+    ABSENT,
+    STATE_WORDS,
+    duration_text,
+    parameter_text,
+    short_names,
+    value_text,
+)
+
+
+def trials_section(view: StudyView) -> Section:
+    """Every trial with its state, value, time and parameters; reasons where there are any."""
+    paths = list(figures.search_space(view))
+    names = short_names(paths)
+    reasons = any(trial.reason for trial in view.trials)
+    best = figures.best_number(view)
+    cells = [_trial_cells(trial, figures.metric_name(view), paths) for trial in view.trials]
+    if reasons:
+        for row, trial in zip(cells, view.trials, strict=True):
+            row.append((trial.reason or "", trial.reason or ""))
+    columns = ["trial", "state", figures.metric_name(view), "epochs", "time"]
+    columns += [names[path] for path in paths] + (["reason"] if reasons else [])
+    marked = next((place for place, each in enumerate(view.trials) if each.number == best), None)
+    return Section(
+        "trials",
+        f"All {len(view.trials)} trials" if len(view.trials) > 1 else "The one trial",
+        [
+            "The value is the last that the trial reported on the selection fold; values of "
+            "trials stopped at different epochs do not compare. Click a heading to sort."
+        ],
+        table=Table(
+            columns,
+            rows=[[text for text, _ in row] for row in cells],
+            sort_keys=[[key for _, key in row] for row in cells],
+            marked_row=marked,
+        ),
+    )
+
+
+def _trial_cells(trial: TrialRow, metric: str, paths: list[str]) -> list[tuple[str, object]]:
+    """Text and sort key of each cell."""
+    last = figures.last_value(trial)
+    value = None if last is None else last[1]
+    epochs = max(trial.curve, default=0)
+    state = STATE_WORDS.get(trial.state, trial.state.lower())
+    cells: list[tuple[str, object]] = [
+        (str(trial.number), trial.number),
+        (state, state),
+        (value_text(value, metric), "" if value is None else value),
+        (str(epochs), epochs),
+        (duration_text(trial.elapsed_s), "" if trial.elapsed_s is None else trial.elapsed_s),
+    ]
+    for path in paths:
+        known = path in trial.params
+        text = parameter_text(trial.params[path]) if known else ABSENT
+        is_number = known and isinstance(trial.params[path], int | float)
+        cells.append((text, float(trial.params[path]) if is_number else text if known else ""))
+    return cells
+
+
+def environment_section(environment: dict[str, Any]) -> Section:
+    """Versions and commit of the result's run."""
+    rows = [
+        [
+            str(name),
+            ", ".join(f"{key} {value}" for key, value in each.items())
+            if isinstance(each, dict)
+            else str(each),
+        ]
+        for name, each in sorted(environment.items())
+    ]
+    return Section("environment", "Made with", [], table=Table(["", "version"], rows))

@@ -1,0 +1,159 @@
+"""How the dashboards say numbers: a metric's unit, its values, and the finding as a sentence.
+
+Only words: what is compared and how sure it is comes from the study's `result.json`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ROW_NAMES = {
+    "untrained": "the same encoder untrained",
+    "log_mel_statistics": "log-mel statistics (no network)",
+}
+ABSENT = "\N{EN DASH}"
+STATE_WORDS = {
+    "COMPLETE": "complete",
+    "PRUNED": "stopped early",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "waiting",
+}
+INTERVAL_NOTE = (
+    "Intervals are 95 % Student-t intervals over training seeds, all measured on the same "
+    "clips; they do not say how much another choice of clips would change the numbers."
+)
+
+
+def is_share(metric: str) -> bool:
+    """True if the metric is a share of clips, best read in per cent."""
+    return metric.rsplit("/", 1)[-1].endswith("accuracy")
+
+
+def metric_axis(metric: str) -> str:
+    """Axis title of a metric, with its unit."""
+    return f"{metric} (% of clips)" if is_share(metric) else f"{metric} (metric's own unit)"
+
+
+def to_axis(value: float, metric: str) -> float:
+    """A metric's value in the unit that `metric_axis` names."""
+    return 100 * value if is_share(metric) else value
+
+
+def value_text(value: float | None, metric: str) -> str:
+    """A metric's value as text, such as "71.3 %"."""
+    if value is None or value != value:
+        return ABSENT
+    return f"{100 * value:.1f} %" if is_share(metric) else f"{value:.4g}"
+
+
+def interval_text(interval: Sequence[float] | None, metric: str) -> str:
+    """An interval as text; a dash where one seed gives none."""
+    if interval is None:
+        return ABSENT
+    low, high = (to_axis(bound, metric) for bound in interval)
+    return f"{low:.1f} to {high:.1f} %" if is_share(metric) else f"{low:.4g} to {high:.4g}"
+
+
+def duration_text(seconds: float | None) -> str:
+    """A duration in its two largest units."""
+    if seconds is None:
+        return ABSENT
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def parameter_text(value: object) -> str:
+    """A parameter's value, short enough for a table cell."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def shorten(text: str, length: int = 28) -> str:
+    """The text, or its beginning and an ellipsis."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Dotted paths without the leading words that the reader does not need to tell them apart.
+
+    At least the last two words stay: `masking.ratio` says more than `ratio`.
+    """
+    names = {}
+    for path in paths:
+        words = path.split(".")
+        others = [other.split(".") for other in paths if other != path]
+        kept = min(2, len(words))
+        while kept < len(words) and any(other[-kept:] == words[-kept:] for other in others):
+            kept += 1
+        names[path] = ".".join(words[-kept:])
+    return names
+
+
+def plural(count: int, noun: str) -> str:
+    """`3 trials`, `1 trial`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def finding(result: Mapping[str, Any], goal: str) -> list[str]:
+    """What the result says, one sentence a comparison, never more than its interval allows.
+
+    Args:
+        result: A study's result.
+        goal: "maximize" or "minimize": which direction is better.
+    """
+    metric = result["metric"]["name"]
+    pretrained = _row(result, "pretrained")
+    if pretrained is None or not pretrained["values"]:
+        return ["The selected configuration has not been measured on the test fold."]
+    sentences = [
+        f"Pre-trained with the selected configuration, the encoder reaches "
+        f"{value_text(pretrained['mean'], metric)} on the test fold "
+        f"({_interval_words(pretrained['ci95'], len(pretrained['values']), metric)})."
+    ]
+    sentences += [_comparison(each, metric, goal) for each in result.get("differences", [])]
+    if result.get("transductive"):
+        sentences.append(
+            "Transductive: unlabelled test clips took part in pre-training, so this is not "
+            "a number for unseen clips."
+        )
+    return sentences
+
+
+def _row(result: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    return next((row for row in result.get("rows", []) if row["name"] == name), None)
+
+
+def _interval_words(interval: Sequence[float] | None, num_seeds: int, metric: str) -> str:
+    if interval is None:
+        return "one seed, so no interval" if num_seeds == 1 else "no interval"
+    return f"95 % interval {interval_text(interval, metric)}, {plural(num_seeds, 'seed')}"
+
+
+def _comparison(difference: Mapping[str, Any], metric: str, goal: str) -> str:
+    other = ROW_NAMES.get(difference["against"], difference["against"])
+    points = to_axis(difference["mean"], metric)
+    unit = " points" if is_share(metric) else ""
+    size = f"{abs(points):.1f}" if is_share(metric) else f"{abs(points):.4g}"
+    start = f"Against {other}: {size}{unit} {'higher' if points >= 0 else 'lower'}"
+    interval = difference["ci95"]
+    if interval is None:
+        return f"{start} with one seed, which cannot say whether that is more than chance."
+    low, high = (to_axis(bound, metric) for bound in interval)
+    sign = 1 if goal == "maximize" else -1
+    better, worse = sorted((sign * low, sign * high))[::-1]
+    bounds = f"{low:+.1f} to {high:+.1f}" if is_share(metric) else f"{low:+.4g} to {high:+.4g}"
+    if worse > 0:
+        verdict = "the whole interval lies on the better side of zero"
+    elif better < 0:
+        verdict = "the whole interval lies on the worse side of zero: pre-training hurt"
+    else:
+        verdict = "the interval includes zero, so these seeds do not show a difference"
+    return (
+        f"{start} (paired over {plural(difference['n'], 'seed')}, 95 % interval {bounds}{unit}): "
+        f"{verdict}."
+    )
