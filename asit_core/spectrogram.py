@@ -44,7 +44,7 @@ class LogMelConfig:
         preemphasis: Coefficient in [0, 1]; 0 turns it off.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, never changed
+    __pydantic_config__ = {"extra": "forbid"}
 
     sample_rate_hz: int = 32000
     num_mel_bins: int = 128
