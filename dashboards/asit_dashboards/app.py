@@ -15,7 +15,7 @@ from asit_platform.study.store import StudyView, list_studies, open_study
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from asit_dashboards.drawing import CONFIG
-from asit_dashboards.page import Page, Section, Table
+from asit_dashboards.page import LONG_CELL, Page, Section, Table
 from asit_dashboards.sections import build_page
 from asit_dashboards.style import STYLE
 
@@ -116,7 +116,7 @@ def _section(section: Section, study: str) -> html.Section:
                 figure=figure,
                 config=CONFIG,
                 className="figure",
-                style={"height": figure.layout.height},
+                style={"height": figure.layout["height"]},
             )
         )
     parts += [html.P(note, className="note") for note in section.notes]
@@ -128,7 +128,7 @@ def _section(section: Section, study: str) -> html.Section:
 def _table(table: Table) -> html.Div:
     rows = [
         html.Tr(
-            [html.Td(cell) for cell in row],
+            [html.Td(cell, className="long" if len(cell) > LONG_CELL else "") for cell in row],
             className="marked" if place == table.marked_row else "",
         )
         for place, row in enumerate(table.rows)

@@ -7,6 +7,7 @@ little HTML in its texts.
 
 import html
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -17,15 +18,16 @@ from asit_dashboards.figures import (
     Comparable,
     Curve,
     ResultRow,
+    seed_pairs,
 )
 from asit_dashboards.importance import Importance
 from asit_dashboards.pictures import LEVELS, PANELS, Pictures
 from asit_dashboards.words import (
     STATE_WORDS,
-    metric_axis,
     short_names,
     shorten,
     to_axis,
+    unit_of,
     value_text,
 )
 
@@ -35,8 +37,16 @@ STATE_COLORS = {"COMPLETE": BLUE, "PRUNED": ORANGE, "FAIL": VERMILION, "RUNNING"
 STATE_SYMBOLS = {"COMPLETE": "circle", "PRUNED": "diamond-open", "FAIL": "x-thin-open"}
 STATE_DASHES = {"COMPLETE": "solid", "PRUNED": "dash", "FAIL": "dot", "RUNNING": "dashdot"}
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', 'Liberation Sans', sans-serif"
-CONFIG = {"displaylogo": False, "responsive": True}
 COLOR_SCALE = "Viridis"
+# From poor to good; lines stay visible on white, and the good ones come to the front in grey too.
+LINE_SCALE = [[0, "#c6d3de"], [0.5, "#6b9ac4"], [1, "#00294d"]]
+CONFIG: Any = {
+    "displaylogo": False,
+    "responsive": True,
+    # Plotly 7 offers to send a figure to its makers; a study stays where it is.
+    "plotlyServerURL": "",
+    "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"],
+}
 
 _AXIS = {
     "showgrid": True,
@@ -47,12 +57,13 @@ _AXIS = {
     "ticks": "outside",
     "tickcolor": GREY,
     "automargin": True,
-    "title": {"standoff": 10},
+    "title": {"standoff": 10, "font": {"size": 13}},
 }
 _TEMPLATE = go.layout.Template(
     layout={
         "autosize": True,
-        "margin": {"l": 20, "r": 20, "t": 16, "b": 40},
+        "margin": {"l": 20, "r": 20, "t": 44, "b": 40},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#b5b5b5", "activecolor": INK},
         "font": {"family": FONT, "size": 13, "color": INK},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -68,23 +79,24 @@ def draw_result(rows: Sequence[ResultRow], metric: str) -> go.Figure:
     """Means with intervals, seeds as open points, the same seed joined from row to row."""
     figure = go.Figure()
     labels = [_escape(shorten(row.label, 44)) for row in rows]
-    for seed in sorted({seed for row in rows for seed in row.seeds}):
-        at = [
-            (row.values[row.seeds.index(seed)], place)
-            for place, row in enumerate(rows)
-            if seed in row.seeds
-        ]
+    for start, end in seed_pairs(rows):
         figure.add_scatter(
-            x=[to_axis(value, metric) for value, _ in at],
-            y=[place for _, place in at],
-            mode="lines+markers",
-            line={"color": "#c4c4c4", "width": 1},
-            marker={"symbol": "circle-open", "size": 8, "color": GREY, "line": {"width": 1.5}},
-            name="one seed",
-            legendgroup="seed",
-            showlegend=seed == rows[0].seeds[0],
-            hovertemplate=f"seed {seed}: %{{x:.4g}}<extra></extra>",
+            x=[to_axis(start, metric), to_axis(end[1], metric)],
+            y=[0, end[0]],
+            mode="lines",
+            line={"color": "#cccccc", "width": 1},
+            showlegend=False,
+            hoverinfo="skip",
         )
+    figure.add_scatter(
+        x=[to_axis(value, metric) for row in rows for value in row.values],
+        y=[place for place, row in enumerate(rows) for _ in row.values],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 8, "color": GREY, "line": {"width": 1.5}},
+        name="one seed (the same seed joined)",
+        customdata=[row.seeds[i] for row in rows for i in range(len(row.values))],
+        hovertemplate="seed %{customdata}: %{x:.4g}<extra></extra>",
+    )
     means = [to_axis(row.mean, metric) for row in rows]
     figure.add_scatter(
         x=means,
@@ -105,7 +117,7 @@ def draw_result(rows: Sequence[ResultRow], metric: str) -> go.Figure:
         showgrid=False,
         ticks="",
     )
-    figure.update_xaxes(title_text=f"{metric_axis(_escape(metric))}, test fold")
+    figure.update_xaxes(title_text=_metric_title(metric, "on the test fold"))
     return _finish(figure, height=130 + 75 * len(rows))
 
 
@@ -144,8 +156,8 @@ def draw_best_so_far(data: BestSoFar, metric: str) -> go.Figure:
             name="failed (no value)",
             hovertemplate="trial %{x} failed<extra></extra>",
         )
-    figure.update_xaxes(title_text="trial (number)", tickformat="d", rangemode="nonnegative")
-    figure.update_yaxes(title_text=f"{metric_axis(_escape(metric))}, selection fold")
+    figure.update_xaxes(title_text="trial (number)", tickformat="d", range=[-0.5, last + 0.5])
+    figure.update_yaxes(title_text=_metric_title(metric, "on the selection fold"))
     return _finish(figure, height=360)
 
 
@@ -178,7 +190,7 @@ def draw_learning_curves(curves: Sequence[Curve], metric: str) -> go.Figure:
     figure.update_xaxes(title_text="epoch (number)", tickformat="d")
     if longest <= 20:
         figure.update_xaxes(dtick=1, range=[0.7, longest + 0.3])
-    figure.update_yaxes(title_text=f"{metric_axis(_escape(metric))}, selection fold")
+    figure.update_yaxes(title_text=_metric_title(metric, "on the selection fold"))
     return _finish(figure, height=400)
 
 
@@ -207,7 +219,7 @@ def draw_importance(data: Importance) -> go.Figure:
     return _finish(figure, height=110 + 34 * len(data.names))
 
 
-def draw_parallel(data: Comparable, axes: Sequence[Axis], metric: str) -> go.Figure:
+def draw_parallel(data: Comparable, axes: Sequence[Axis], metric: str, *, goal: str) -> go.Figure:
     """One line a trial through its parameters to the metric; drag along an axis to filter."""
     names = short_names([axis.name for axis in axes])
     values = [to_axis(value, metric) for value in data.values]
@@ -224,7 +236,7 @@ def draw_parallel(data: Comparable, axes: Sequence[Axis], metric: str) -> go.Fig
     ]
     dimensions.append(
         {
-            "label": f"{_escape(_in_lines(metric, '/'))}<br>at epoch {data.epoch}",
+            "label": f"{_escape(shorten(metric, 24))}<br>at epoch {data.epoch}{unit_of(metric)}",
             "values": values,
             "range": [low - pad, high + pad],
         }
@@ -234,22 +246,17 @@ def draw_parallel(data: Comparable, axes: Sequence[Axis], metric: str) -> go.Fig
             dimensions=dimensions,
             line={
                 "color": values,
-                "colorscale": COLOR_SCALE,
+                "colorscale": LINE_SCALE,
+                "reversescale": goal == "minimize",
                 "cmin": low - pad,
                 "cmax": high + pad,
-                "showscale": True,
-                "colorbar": {
-                    "title": {"text": metric_axis(_escape(metric)), "side": "right"},
-                    "thickness": 12,
-                    "outlinewidth": 0,
-                },
             },
             labelfont={"size": 12, "color": INK},
             tickfont={"size": 11, "color": INK},
             rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
         )
     )
-    return _finish(figure, height=430).update_layout(margin={"l": 70, "r": 30, "t": 90, "b": 30})
+    return _finish(figure, height=430).update_layout(margin={"l": 70, "r": 90, "t": 90, "b": 30})
 
 
 def draw_slices(data: Comparable, axes: Sequence[Axis], metric: str) -> go.Figure:
@@ -285,7 +292,7 @@ def draw_slices(data: Comparable, axes: Sequence[Axis], metric: str) -> go.Figur
         pad = (axis.high - axis.low or 1) * (0.06 if axis.ticks is None or axis.log else 0.25)
         scale = " (log scale)" if axis.log else ""
         figure.update_xaxes(
-            title_text=_escape(shorten(names[axis.name], 30)) + scale,
+            title_text=_escape(_in_lines(names[axis.name])) + scale,
             title_font_size=12,
             range=[axis.low - pad, axis.high + pad],
             row=row,
@@ -293,7 +300,7 @@ def draw_slices(data: Comparable, axes: Sequence[Axis], metric: str) -> go.Figur
             **_dimension_ticks(axis, nticks=5),
         )
     figure.update_yaxes(
-        title_text=f"{metric_axis(_escape(metric))}, epoch {data.epoch}", col=1, title_font_size=12
+        title_text=_escape(shorten(metric, 28)) + unit_of(metric), col=1, title_font_size=12
     )
     return _finish(figure, height=90 + 235 * num_rows)
 
@@ -347,7 +354,13 @@ def draw_pictures(data: Pictures, top: int = 8) -> go.Figure:
             },
         }
     )
-    return _finish(figure, height=90 + 118 * num_rows).update_layout(margin={"t": 40})
+    return _finish(figure, height=90 + 118 * num_rows).update_layout(margin={"t": 56})
+
+
+def _metric_title(metric: str, where: str) -> str:
+    """The metric's axis title; long names break before the place that is meant."""
+    name = shorten(metric, 40)
+    return f"{_escape(name)}{'<br>' if len(name) > 18 else ' '}{where}{unit_of(metric)}"
 
 
 def _picture_label(data: Pictures, row: int) -> str:

@@ -7,6 +7,7 @@ kept in the metric's own unit; what is not finite is left out of every figure.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from asit_platform.study.store import StudyView, TrialRow
@@ -20,7 +21,7 @@ class ResultRow:
 
     name: str
     label: str
-    seeds: list[int]
+    seeds: list[int | None]
     values: list[float]
     mean: float
     interval: tuple[float, float] | None
@@ -85,7 +86,8 @@ def result_rows(result: Mapping[str, Any] | None) -> list[ResultRow]:
     """The result's rows that were measured, in the file's order."""
     rows = []
     for row in (result or {}).get("rows", []):
-        pairs = [(s, v) for s, v in zip(row["seeds"], row["values"], strict=False) if _finite(v)]
+        # What no seed changes (log-mel statistics) may name none.
+        pairs = [pair for pair in zip_longest(row["seeds"], row["values"]) if _finite(pair[1])]
         if pairs and _finite(row["mean"]):
             low_high = row["ci95"]
             rows.append(
@@ -99,6 +101,23 @@ def result_rows(result: Mapping[str, Any] | None) -> list[ResultRow]:
                 )
             )
     return rows
+
+
+def seed_pairs(rows: Sequence[ResultRow]) -> list[tuple[float, tuple[int, float]]]:
+    """The first row's value and (row, value) of every other with the same seed.
+
+    A row of one value is no pair: its seed is not what sets it apart.
+    """
+    pairs = []
+    for place, row in enumerate(rows[1:], start=1):
+        others = dict(zip(row.seeds, row.values, strict=True))
+        if len(others) > 1:
+            pairs += [
+                (value, (place, others[seed]))
+                for seed, value in zip(rows[0].seeds, rows[0].values, strict=True)
+                if seed in others
+            ]
+    return pairs
 
 
 def best_so_far(view: StudyView) -> BestSoFar:
@@ -214,10 +233,14 @@ def is_better(value: float, other: float, goal: str) -> bool:
     return value < other if goal == "minimize" else value > other
 
 
+def is_number(value: object) -> bool:
+    """True for numbers; true and false are choices."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _axis(name: str, declared: Mapping[str, Any], values: Sequence[Any]) -> Axis:
     choices = declared.get("values")
-    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    if choices is not None or not numeric:
+    if choices is not None or not all(is_number(value) for value in values):
         return _choice_axis(name, choices, values)
     log = bool(declared.get("log")) and min(values, default=1) > 0
     bounds = [declared[key] for key in ("min", "max") if declared.get(key) is not None]

@@ -1,6 +1,7 @@
 """The head of a page: what was asked, on which data, with how many trials and seeds."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from asit_platform.study.store import StudyView
@@ -87,11 +88,13 @@ def _seed_words(view: StudyView) -> str:
     words = [f"{_some(trial_seeds)} while searching"] if trial_seeds else []
     rows = figures.result_rows(view.result)
     if rows:
-        words.append(f"{_some(rows[0].seeds)} for the result")
-    return ", ".join(words)
+        words.append(
+            f"{_some([seed for seed in rows[0].seeds if seed is not None])} for the result"
+        )
+    return "; ".join(words)
 
 
-def _some(numbers: list[int]) -> str:
+def _some(numbers: Sequence[int]) -> str:
     text = ", ".join(map(str, numbers[:6]))
     return text if len(numbers) <= 6 else f"{text} … ({len(numbers)})"
 

@@ -24,7 +24,12 @@ from optuna.distributions import (
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
-from asit_dashboards.figures import choice_key, comparable, metric_goal, search_space
+from asit_dashboards.figures import (
+    choice_key,
+    comparable,
+    metric_goal,
+    search_space,
+)
 
 # PED-ANOVA compares the best trials with all of them; its authors ask for five good ones,
 # and there must be as many others to tell them from.
@@ -111,7 +116,7 @@ def _shares(
     space: Mapping[str, BaseDistribution],
     goal: str,
 ) -> dict[str, float]:
-    study = optuna.create_study(direction=goal)
+    study = optuna.create_study(direction="minimize" if goal == "minimize" else "maximize")
     study.add_trials(
         create_trial(
             value=value,
@@ -130,14 +135,16 @@ def _shares(
 
 def _distribution(declared: Mapping[str, Any], values: Sequence[Any]) -> BaseDistribution:
     choices = declared.get("values")
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    numbers: list[Any] = [
+        v for v in values if isinstance(v, int | float) and not isinstance(v, bool)
+    ]
     if choices is not None or len(numbers) < len(values):
         keys = [choice_key(choice) for choice in choices or []]
         return CategoricalDistribution(keys + sorted({choice_key(v) for v in values} - set(keys)))
     bounds = [declared[key] for key in ("min", "max") if declared.get(key) is not None]
-    low, high = min([*numbers, *bounds]), max([*numbers, *bounds])
+    low, high = min([*values, *bounds]), max([*values, *bounds])
     log = bool(declared.get("log")) and low > 0
-    if all(isinstance(number, int) for number in [*numbers, *bounds]):
+    if all(isinstance(number, int) for number in [*values, *bounds]):
         return IntDistribution(low, high, log=log)
     return FloatDistribution(_outward(low, -1), _outward(high, 1), log=log)
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
 
+# Cells longer than this may break over lines.
+LONG_CELL = 40
+
 
 @dataclass(frozen=True)
 class Table:

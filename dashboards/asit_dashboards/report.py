@@ -5,8 +5,8 @@ place. The page's own policy forbids every request, so what is not in the file c
 """
 
 import html
-import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 from asit_dashboards.drawing import CONFIG
-from asit_dashboards.page import Page, Section, Table
+from asit_dashboards.page import LONG_CELL, Page, Section, Table
 from asit_dashboards.sections import build_page
 from asit_dashboards.style import SCRIPT, STYLE
 
@@ -74,7 +74,7 @@ def _section(section: Section) -> str:
     parts = [f'<section id="{section.key}">\n<h2>{html.escape(section.title)}</h2>\n']
     parts += [f"<p>{html.escape(sentence)}</p>\n" for sentence in section.sentences]
     if section.figure is not None:
-        height = section.figure.layout.height
+        height = section.figure.layout["height"]
         parts.append(
             f'<div class="figure" id="figure-{section.key}" style="min-height:{height}px">'
             "<noscript>This figure needs JavaScript.</noscript></div>\n"
@@ -87,22 +87,12 @@ def _section(section: Section) -> str:
 
 def _table(table: Table, *, sortable: bool) -> str:
     caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
-    heads = "".join(
-        f'<th scope="col"><button type="button">{html.escape(name)}</button></th>'
-        if sortable
-        else f'<th scope="col">{html.escape(name)}</th>'
-        for name in table.columns
-    )
+    heads = "".join(_head_cell(name, sortable=sortable) for name in table.columns)
     keys = table.sort_keys or table.rows
     lines = []
     for place, (row, row_keys) in enumerate(zip(table.rows, keys, strict=True)):
         mark = ' class="marked"' if place == table.marked_row else ""
-        cells = "".join(
-            f'<td data-sort="{html.escape(str(key))}">{html.escape(cell)}</td>'
-            if sortable
-            else f"<td>{html.escape(cell)}</td>"
-            for cell, key in zip(row, row_keys, strict=True)
-        )
+        cells = "".join(_cell(text, key) for text, key in zip(row, row_keys, strict=True))
         lines.append(f"<tr{mark}>{cells}</tr>\n")
     return (
         f'<div class="wide"><table>{caption}<thead><tr>{heads}</tr></thead>\n'
@@ -110,9 +100,22 @@ def _table(table: Table, *, sortable: bool) -> str:
     )
 
 
+def _head_cell(name: str, *, sortable: bool) -> str:
+    # Dotted names may break after their dots and underscores only.
+    text = re.sub(r"([./_])", r"\1<wbr>", html.escape(name))
+    inner = f'<button type="button">{text}</button>' if sortable else text
+    return f'<th scope="col">{inner}</th>'
+
+
+def _cell(text: str, key: object) -> str:
+    length = ' class="long"' if len(text) > LONG_CELL else ""
+    sort = "" if key == text else f' data-sort="{html.escape(str(key))}"'
+    return f"<td{length}{sort}>{html.escape(text)}</td>"
+
+
 def _figure_data(section: Section) -> str:
     # to_json_plotly escapes <, > and /, so no text of the study can end the script element.
-    figure = json.loads(section.figure.to_json()) if section.figure is not None else {}
+    figure = section.figure.to_plotly_json() if section.figure is not None else {}
     text = to_json_plotly({**figure, "config": CONFIG})
     return f'<script type="application/json" data-figure="figure-{section.key}">{text}</script>\n'
 

@@ -110,7 +110,7 @@ def _space_sections(view: StudyView) -> list[Section]:
             "parallel",
             titles["parallel"],
             [f"One line a trial, coloured by {at}. Drag along an axis to filter."],
-            drawing.draw_parallel(data, axes, metric),
+            drawing.draw_parallel(data, axes, metric, goal=figures.metric_goal(view)),
         ),
         Section(
             "slices",

@@ -14,15 +14,17 @@ p { margin: 6px 0; max-width: 78ch; overflow-wrap: anywhere; }
 .study { color: var(--grey); margin: 0 0 18px; }
 .note, caption { color: var(--grey); font-size: 13px; }
 .warning { background: var(--warn); border-left: 4px solid #c77c02; padding: 6px 12px; }
-#result p { font-size: 16px; }
+#result p:not(.note) { font-size: 16px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 18px; margin: 16px 0; }
 dt { color: var(--grey); }
 dd { margin: 0; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; margin: 12px 0; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: 4px; }
-th, td { padding: 4px 12px 4px 0; text-align: left; vertical-align: top; max-width: 340px;
-  overflow-wrap: anywhere; border-bottom: 1px solid var(--rule); }
+th, td { padding: 4px 14px 4px 0; text-align: left; vertical-align: top; max-width: 340px;
+  overflow-wrap: break-word; border-bottom: 1px solid var(--rule); }
+td { white-space: nowrap; }
+td.long { white-space: normal; min-width: 220px; overflow-wrap: anywhere; }
 thead th { border-bottom: 2px solid #888; vertical-align: bottom; font-weight: 600; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
@@ -47,7 +49,10 @@ for (const button of document.querySelectorAll("th button")) {
     for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
     const body = head.closest("table").tBodies[0];
-    const key = row => row.children[head.cellIndex].dataset.sort;
+    const key = row => {
+      const cell = row.children[head.cellIndex];
+      return cell.dataset.sort ?? cell.textContent;
+    };
     const compare = (a, b) => {
       const x = key(a), y = key(b);
       const byNumber = Number(x) - Number(y);

@@ -25,7 +25,8 @@ def trials_section(view: StudyView) -> Section:
     cells = [_trial_cells(trial, figures.metric_name(view), paths) for trial in view.trials]
     if reasons:
         for row, trial in zip(cells, view.trials, strict=True):
-            row.append((trial.reason or "", trial.reason or ""))
+            reason = trial.reason or ""
+            row.append((reason, reason))
     columns = ["trial", "state", figures.metric_name(view), "epochs", "time"]
     columns += [names[path] for path in paths] + (["reason"] if reasons else [])
     marked = next((place for place, each in enumerate(view.trials) if each.number == best), None)

@@ -29,13 +29,13 @@ def is_share(metric: str) -> bool:
     return metric.rsplit("/", 1)[-1].endswith("accuracy")
 
 
-def metric_axis(metric: str) -> str:
-    """Axis title of a metric, with its unit."""
-    return f"{metric} (% of clips)" if is_share(metric) else f"{metric} (metric's own unit)"
+def unit_of(metric: str) -> str:
+    """What follows a metric's name on an axis; a loss or a gauge has no unit."""
+    return " (% of clips)" if is_share(metric) else ""
 
 
 def to_axis(value: float, metric: str) -> float:
-    """A metric's value in the unit that `metric_axis` names."""
+    """A metric's value in the unit that `unit_of` names."""
     return 100 * value if is_share(metric) else value
 
 
@@ -144,15 +144,14 @@ def _comparison(difference: Mapping[str, Any], metric: str, goal: str) -> str:
     if interval is None:
         return f"{start} with one seed, which cannot say whether that is more than chance."
     low, high = (to_axis(bound, metric) for bound in interval)
-    sign = 1 if goal == "maximize" else -1
-    better, worse = sorted((sign * low, sign * high))[::-1]
     bounds = f"{low:+.1f} to {high:+.1f}" if is_share(metric) else f"{low:+.4g} to {high:+.4g}"
-    if worse > 0:
-        verdict = "the whole interval lies on the better side of zero"
-    elif better < 0:
-        verdict = "the whole interval lies on the worse side of zero: pre-training hurt"
-    else:
+    if low <= 0 <= high:
         verdict = "the interval includes zero, so these seeds do not show a difference"
+    else:
+        side = "above" if low > 0 else "below"
+        better = (side == "above") == (goal == "maximize")
+        whom = "in favour of" if better else "against"
+        verdict = f"the whole interval lies {side} zero, {whom} pre-training"
     return (
         f"{start} (paired over {plural(difference['n'], 'seed')}, 95 % interval {bounds}{unit}): "
         f"{verdict}."
