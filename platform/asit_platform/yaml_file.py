@@ -31,7 +31,7 @@ _TAGS = (None, *(f"tag:yaml.org,2002:{name}" for name in "null bool int float st
 class _Loader(yaml.SafeLoader):
     """Only mappings, lists and the scalars above; duplicate keys are an error."""
 
-    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 - PyYAML's own attribute
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         text = str(self.construct_scalar(node))
