@@ -201,7 +201,7 @@ def _read_storage(path: Path) -> tuple[dict[str, Any], list[FrozenTrial]]:
     except STORAGE_ERRORS as error:
         if path.stat().st_size == 0:
             return {}, []
-        raise PlatformError(f"{path}: cannot be read as a study: {_first_line(error)}") from None
+        raise PlatformError(f"{path}: cannot be read as a study: {first_line(error)}") from None
 
 
 def _create_row(trial: FrozenTrial, folder: Path) -> TrialRow:
@@ -239,6 +239,7 @@ def _read_result(path: Path) -> dict[str, Any] | None:
         raise PlatformError(f"{path}: cannot be read as JSON: {error}") from None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What a storage error says first; its cause, where Optuna has wrapped it."""
     cause = error.__cause__ or error
     return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
