@@ -1,0 +1,82 @@
+"""Our checkpoint: one safetensors file whose metadata is JSON, replaced whole or not at all.
+
+No pickle: opening a file from a stranger runs none of their code.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT_VERSION = 1
+
+
+class Checkpoint(NamedTuple):
+    """Named tensors, and whatever JSON describes them."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `path` atomically: a reader sees the old file or the new one, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    header = json.dumps({"version": FORMAT_VERSION, **checkpoint.meta})
+    tensors = {name: value.detach().contiguous() for name, value in checkpoint.tensors.items()}
+    try:
+        save_file(tensors, temporary, metadata={"asit": header})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        ValueError: If the file is not one of ours, is damaged, or is of a newer version.
+    """
+    try:
+        with safe_open(path, "pt", device=str(device)) as file:
+            header = (file.metadata() or {}).get("asit")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: must be a readable checkpoint, but: {error}") from error
+    if header is None:
+        raise ValueError(f"{path}: must be an asit checkpoint, but has no asit metadata")
+    meta = json.loads(header)
+    if meta["version"] > FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: version must be at most {FORMAT_VERSION}, but got {meta['version']}; "
+            "upgrade asit"
+        )
+    return Checkpoint(tensors, meta)
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str = "optimizer") -> dict[str, Tensor]:
+    """The optimizer's per-parameter state as named tensors; its settings come from the config."""
+    return {
+        f"{prefix}.{index}.{name}": torch.as_tensor(value)
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str = "optimizer"
+) -> None:
+    """Undo `flatten_optimizer`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(f"{prefix}."):
+            index, name = key.removeprefix(f"{prefix}.").split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -1,0 +1,24 @@
+"""Which number type a step computes in."""
+
+from typing import Literal
+
+import torch
+
+
+def autocast_dtype(
+    precision: Literal["auto", "fp32", "bf16"], device: torch.device
+) -> torch.dtype | None:
+    """The autocast type, or None for fp32 throughout.
+
+    `auto` takes bf16 where the device multiplies it natively: GPUs from Ampere on, CPUs with AVX512-BF16.
+    Elsewhere bf16 is emulated and slower.
+    """
+    if precision == "fp32":
+        return None
+    if precision == "bf16":
+        return torch.bfloat16
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else None

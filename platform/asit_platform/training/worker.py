@@ -1,0 +1,306 @@
+"""The pre-training loop, as every worker runs it: steps, schedules, checkpoints, an evaluation an epoch.
+
+It knows nothing of Ray: `launch.py` runs it inline or in Ray Train workers, with the same numbers.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from asit_core import gauges
+from asit_core.checkpoint import (
+    Checkpoint,
+    flatten_optimizer,
+    load_checkpoint,
+    restore_optimizer,
+    save_checkpoint,
+)
+from asit_core.losses import mean_over_workers, teacher_probabilities
+from asit_core.masking import Corruption, corrupt
+from asit_core.optim import clip_per_parameter, make_optimizer, schedule_optimizer
+from asit_core.pretrainer import PretrainConfig, Pretrainer, StepReport
+from asit_core.schedules import cosine, linear_ramp
+from asit_core.seeding import clip_keys
+from asit_core.views import make_views, normalize
+from asit_platform.data.stream import ClipBatch
+from asit_platform.training.precision import autocast_dtype
+
+CHECKPOINT_NAME = "checkpoint.safetensors"
+
+Metrics = dict[str, float]
+
+
+class TrainingStream(Protocol):
+    """What the loop needs of a `ClipStream`."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        ...
+
+    def epoch(self, epoch: int) -> Iterator[ClipBatch]:
+        """This worker's batches."""
+        ...
+
+
+class Normalization(NamedTuple):
+    """Log-mel statistics of the clips trained on."""
+
+    mean: float
+    std: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Worker:
+    """Where this process stands among its peers."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss is NaN or infinite: training cannot go on."""
+
+
+def pretrain(
+    config: PretrainConfig,
+    *,
+    seed: int,
+    stream: TrainingStream,
+    normalization: Normalization,
+    folder: Path,
+    evaluate: Callable[[Pretrainer, int], Metrics],
+    report: Callable[[Metrics], None],
+    worker: Worker | None = None,
+) -> Pretrainer:
+    """Pre-train, from the folder's checkpoint if it has one.
+
+    Args:
+        config: What to train.
+        seed: Decides initial weights and every draw.
+        stream: This worker's batches.
+        normalization: Statistics of the training clips.
+        folder: Holds the checkpoint; all workers must see it.
+        evaluate: Metrics of the model after an epoch (1-based), called on rank 0 alone.
+        report: Given the metrics of every epoch in order, past ones again after a resume; rank 0 alone.
+        worker: This process; one worker on the CPU by default.
+
+    Returns:
+        The trained model, on every rank.
+
+    Raises:
+        NonFiniteLossError: If an epoch's mean loss is not finite; names epoch and task.
+    """
+    worker = worker or Worker()
+    run = _Run(config, seed=seed, stream=stream, normalization=normalization, worker=worker)
+    path = folder / CHECKPOINT_NAME
+    history: list[Metrics] = run.restore(path) if path.exists() else []
+    if worker.rank == 0:
+        for metrics in history:
+            report(metrics)
+    for epoch in range(len(history), config.epochs):
+        metrics = {"epoch": float(epoch + 1), **run.train_epoch(epoch)}
+        if worker.rank == 0:
+            metrics |= evaluate(run.pretrainer, epoch + 1)
+            history.append(metrics)
+            save_checkpoint(path, run.checkpoint(history))
+            report(metrics)
+    return run.pretrainer
+
+
+class _Run:
+    """Model, optimizer and position of one worker."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        *,
+        seed: int,
+        stream: TrainingStream,
+        normalization: Normalization,
+        worker: Worker,
+    ) -> None:
+        self.config, self.seed, self.stream = config, seed, stream
+        self.normalization, self.worker = normalization, worker
+        self.total_steps = config.epochs * stream.steps_per_epoch
+        self.pretrainer = Pretrainer(config, seed=seed).to(worker.device)
+        self.trainable = [p for p in self.pretrainer.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(self.pretrainer, config.optimizer)
+        self.dtype = autocast_dtype(config.precision, worker.device)
+        self.model: nn.Module = self.pretrainer
+        if worker.world_size > 1:
+            self.model = DistributedDataParallel(self.pretrainer, broadcast_buffers=False)
+
+    def train_epoch(self, epoch: int) -> Metrics:
+        """One pass over the stream; means of the losses over all steps and workers."""
+        started = time.perf_counter()
+        sums: dict[str, Tensor] = {}
+        step = epoch * self.stream.steps_per_epoch
+        report, learning_rate = None, 0.0
+        for batch in self.stream.epoch(epoch):
+            report, learning_rate = self.step(batch, epoch=epoch, step=step)
+            for name, loss in {"total": report.total, **report.losses}.items():
+                sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach()
+            step += 1
+        assert report is not None, "a stream has at least one step"
+        losses = {
+            f"loss/{name}": mean_over_workers(value / self.stream.steps_per_epoch).item()
+            for name, value in sums.items()
+        }
+        for name, value in losses.items():
+            if not torch.isfinite(torch.tensor(value)):
+                raise NonFiniteLossError(f"{name} is {value} in epoch {epoch + 1}")
+        return {
+            **losses,
+            **self._gauges(report, step),
+            "lr": learning_rate,
+            "epoch_s": time.perf_counter() - started,
+        }
+
+    def step(self, batch: ClipBatch, *, epoch: int, step: int) -> tuple[StepReport, float]:
+        """One optimizer step; returns its losses and learning rate."""
+        config = self.config
+        clean_VBTF, corruption = self.corrupted_views(batch, epoch)
+        with torch.autocast(
+            self.worker.device.type,
+            dtype=self.dtype or torch.bfloat16,
+            enabled=self.dtype is not None,
+        ):
+            report: StepReport = self.model(
+                clean_VBTF,
+                corruption.corrupted_VBTF,
+                corruption.mask_VBTF,
+                teacher_temperature=self.teacher_temperature(step),
+                drop_path_keys_VB=self._drop_path_keys(batch, epoch),
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        report.total.backward()
+        if step < round(config.optimizer.freeze_last_layer_ratio * self.total_steps):
+            for layer in self.pretrainer.student.prototypes():
+                layer.zero_grad(set_to_none=True)
+        if config.optimizer.clip_grad is not None:
+            clip_per_parameter(self.trainable, config.optimizer.clip_grad)
+        learning_rate = schedule_optimizer(
+            self.optimizer,
+            config.optimizer,
+            step=step,
+            total_steps=self.total_steps,
+            batch_size=config.batch_size,
+        )
+        self.optimizer.step()
+        momentum = cosine(
+            step,
+            base=config.teacher.momentum,
+            final=config.teacher.final_momentum,
+            total_steps=self.total_steps,
+        )
+        self.pretrainer.after_step(report.teacher_logits, momentum=momentum)
+        return report, learning_rate
+
+    def corrupted_views(self, batch: ClipBatch, epoch: int) -> tuple[Tensor, Corruption]:
+        """Normalised clean views and what the student sees of them."""
+        config = self.config
+        views_VBTF = make_views(
+            batch.log_mel_BTF.to(self.worker.device),
+            batch.num_frames_B,
+            batch.clip_ids,
+            config.views,
+            seed=self.seed,
+            epoch=epoch,
+        )
+        clean_VBTF = normalize(views_VBTF, **self.normalization._asdict())
+        corruption = corrupt(
+            clean_VBTF,
+            batch.clip_ids,
+            config.masking,
+            seed=self.seed,
+            epoch=epoch,
+            donor_group=config.donor_group,
+        )
+        return clean_VBTF, corruption
+
+    def teacher_temperature(self, step: int) -> float:
+        """Temperature of this step, ramped by step or, as released, by epoch."""
+        teacher = self.config.teacher
+        length = self.total_steps
+        if teacher.temperature_per_epoch:
+            step, length = step // self.stream.steps_per_epoch, self.config.epochs
+        return linear_ramp(
+            step,
+            start=teacher.warmup_temperature,
+            end=teacher.temperature,
+            ramp_steps=round(teacher.temperature_warmup_ratio * length),
+        )
+
+    def _drop_path_keys(self, batch: ClipBatch, epoch: int) -> Tensor | None:
+        if self.config.encoder.drop_path_rate == 0.0:
+            return None
+        keys = [
+            clip_keys(self.seed, "drop_path", epoch, batch.clip_ids, view)
+            for view in range(self.config.views.num_views)
+        ]
+        return torch.stack(keys).to(self.worker.device)
+
+    def _gauges(self, report: StepReport, step: int) -> Metrics:
+        """Entropy of the teacher on this worker's last batch, in nats."""
+        tasks = {
+            "clip_distillation": self.pretrainer.clip_distillation,
+            "patch_distillation": self.pretrainer.patch_distillation,
+        }
+        return {
+            f"gauge/teacher_entropy/{name}": gauges.teacher_entropy(
+                teacher_probabilities(
+                    report.teacher_logits[name],
+                    task.center.value_K,
+                    self.teacher_temperature(step - 1),
+                )
+            ).item()
+            for name, task in tasks.items()
+            if task is not None
+        }
+
+    def checkpoint(self, history: list[Metrics]) -> Checkpoint:
+        """Everything a resumed run needs; random draws are keyed, so there is no generator to save."""
+        model = {f"model.{name}": value for name, value in self.pretrainer.state_dict().items()}
+        return Checkpoint(
+            {**model, **flatten_optimizer(self.optimizer)},
+            {
+                "kind": "pretrain",
+                "seed": self.seed,
+                "config": dataclasses.asdict(self.config),
+                "normalization": self.normalization._asdict(),
+                "history": history,
+            },
+        )
+
+    def restore(self, path: Path) -> list[Metrics]:
+        """Load a checkpoint of this very run; returns the metrics of its epochs."""
+        checkpoint = load_checkpoint(path, device=self.worker.device)
+        expected = json.loads(json.dumps(dataclasses.asdict(self.config)))
+        if (checkpoint.meta["config"], checkpoint.meta["seed"]) != (expected, self.seed):
+            raise ValueError(
+                f"{path}: must be a checkpoint of this configuration and seed, but is of another; "
+                "choose another folder or remove the file"
+            )
+        model = {
+            name.removeprefix("model."): value
+            for name, value in checkpoint.tensors.items()
+            if name.startswith("model.")
+        }
+        self.pretrainer.load_state_dict(model)
+        restore_optimizer(self.optimizer, checkpoint.tensors)
+        return checkpoint.meta["history"]
+
+
+def wait_for_all() -> None:
+    """Barrier over the workers, if there are any."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
