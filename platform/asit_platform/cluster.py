@@ -207,7 +207,7 @@ def _join(address: str, quiet: Mapping[str, Any]) -> None:
             # ray.init keeps trying a dead address for many minutes.
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, **quiet)
-    except (ConnectionError, OSError) as error:
+    except OSError as error:
         reason = str(error).splitlines()[0]
         raise PlatformError(
             f"no Ray cluster answers at '{address}' ({reason}); start one with "
