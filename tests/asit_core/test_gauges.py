@@ -1,0 +1,188 @@
+import math
+
+import pytest
+import torch
+
+from asit_core.gauges import (
+    collapse_reason,
+    effective_rank,
+    embedding_std,
+    kl,
+    marginal_entropy,
+    prototype_use,
+    teacher_entropy,
+)
+from asit_core.seeding import stream
+
+
+def _probs(*, rows: int = 40, num_prototypes: int = 12, temperature: float = 0.5) -> torch.Tensor:
+    logits = torch.randn(rows, num_prototypes, generator=stream(0, "logits"))
+    return torch.softmax(logits / temperature, dim=-1)
+
+
+def _features(*, rows: int = 64, width: int = 24) -> torch.Tensor:
+    return torch.randn(rows, width, generator=stream(0, "features"))
+
+
+def _judge(probs: torch.Tensor, features: torch.Tensor) -> str | None:
+    return collapse_reason(
+        embedding_std=float(embedding_std(features)),
+        effective_rank=float(effective_rank(features)),
+        embed_dim=features.shape[1],
+        teacher_entropy=float(teacher_entropy(probs)),
+        marginal_entropy=float(marginal_entropy(probs)),
+        num_prototypes=probs.shape[-1],
+    )
+
+
+def test_entropies_equal_their_loops():
+    probs = _probs()
+    rows = probs.tolist()
+    by_row = [-sum(p * math.log(p) for p in row) for row in rows]
+    mean = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    assert float(teacher_entropy(probs)) == pytest.approx(sum(by_row) / len(rows), rel=1e-5)
+    of_mean = -sum(p * math.log(p) for p in mean)
+    assert float(marginal_entropy(probs)) == pytest.approx(of_mean, rel=1e-5)
+    assert marginal_entropy(probs) >= teacher_entropy(probs)
+
+
+def test_kl_equals_its_loop_and_completes_the_cross_entropy():
+    teacher, student = _probs(temperature=0.3), _probs(temperature=1.0).flip(0)
+    total = cross_entropy = 0.0
+    for t_row, s_row in zip(teacher.tolist(), student.tolist(), strict=True):
+        total += sum(t * (math.log(t) - math.log(s)) for t, s in zip(t_row, s_row, strict=True))
+        cross_entropy -= sum(t * math.log(s) for t, s in zip(t_row, s_row, strict=True))
+    assert float(kl(teacher, student)) == pytest.approx(total / len(teacher), rel=1e-5)
+    parts = float(teacher_entropy(teacher) + kl(teacher, student))
+    assert parts == pytest.approx(cross_entropy / len(teacher), rel=1e-5)
+    assert float(kl(teacher, teacher)) == pytest.approx(0, abs=1e-6)
+
+
+def test_one_hot_rows_are_exact_and_finite():
+    one_hot = torch.eye(5)
+    assert float(teacher_entropy(one_hot)) == 0
+    assert float(marginal_entropy(one_hot)) == pytest.approx(math.log(5))
+    assert float(prototype_use(one_hot)) == 1
+    assert math.isfinite(float(kl(one_hot, one_hot.flip(0))))
+    assert float(kl(one_hot, one_hot.flip(0))) > 50
+
+
+def test_leading_axes_are_rows():
+    probs = _probs(rows=40)
+    tokens = probs.reshape(5, 8, 12)
+    for gauge in (teacher_entropy, marginal_entropy, prototype_use):
+        torch.testing.assert_close(gauge(tokens), gauge(probs))
+
+
+def test_prototype_use_counts_winners():
+    probs = torch.tensor([[0.7, 0.2, 0.1, 0.0], [0.6, 0.3, 0.1, 0.0], [0.1, 0.1, 0.8, 0.0]])
+    assert float(prototype_use(probs)) == 0.5
+
+
+def test_embedding_std_equals_its_loop_and_ignores_scale():
+    features = _features()
+    unit = [[x / math.sqrt(sum(y * y for y in row)) for x in row] for row in features.tolist()]
+    deviations = []
+    for column in zip(*unit, strict=True):
+        mean = sum(column) / len(column)
+        deviations.append(math.sqrt(sum((x - mean) ** 2 for x in column) / len(column)))
+    expected = sum(deviations) / len(deviations)
+    assert float(embedding_std(features)) == pytest.approx(expected, rel=1e-5)
+    assert float(embedding_std(1000 * features)) == pytest.approx(expected, rel=1e-5)
+    assert expected == pytest.approx(1 / math.sqrt(24), rel=0.1)
+
+
+def test_effective_rank_counts_equal_directions():
+    rotation = torch.linalg.qr(_features(rows=24))[0]
+    for rank in (1, 2, 5, 24):
+        assert float(effective_rank(rotation[:rank].repeat(3, 1))) == pytest.approx(rank, rel=1e-3)
+
+
+def test_effective_rank_equals_its_formula():
+    features = _features()
+    gram = features.double().T @ features.double()
+    singular_values = [math.sqrt(value) for value in torch.linalg.eigvalsh(gram).tolist()]
+    shares = [value / sum(singular_values) for value in singular_values]
+    expected = math.exp(-sum(share * math.log(share) for share in shares))
+    assert float(effective_rank(features)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_healthy_model_has_not_collapsed():
+    assert _judge(_probs(), _features()) is None
+
+
+def test_a_sharp_teacher_that_uses_all_prototypes_is_healthy():
+    assert _judge(torch.eye(12).repeat(4, 1), _features()) is None
+
+
+def test_an_untrained_narrow_cone_is_not_yet_a_collapse():
+    """A fresh encoder's clip vectors lie close together (cosine 0.99), but they differ."""
+    features = 10 * torch.ones(1, 24) + _features()
+    cosine = torch.nn.functional.cosine_similarity(features[0], features[1], dim=0)
+    assert cosine > 0.98
+    assert _judge(_probs(), features) is None
+
+
+def test_names_uniform_collapse():
+    centred = torch.softmax(1e-3 * _features(width=8192) / 0.04, dim=-1)
+    reason = _judge(centred, _features())
+    assert reason is not None
+    assert reason.startswith("uniform collapse: teacher entropy 9.011 is ln K = 9.011")
+
+
+def test_names_peaked_collapse():
+    probs = torch.full((40, 12), 1e-5)
+    probs[:, 3] = 1 - 11e-5
+    reason = _judge(probs, _features())
+    assert reason is not None
+    assert reason.startswith("peaked collapse: entropy of the average target is 0.00")
+
+
+def test_names_dimensional_collapse_of_the_deviation():
+    reason = _judge(_probs(), torch.ones(1, 24) + 1e-4 * _features())
+    assert reason is not None
+    assert reason.startswith("dimensional collapse: embedding std")
+
+
+def test_names_dimensional_collapse_of_the_rank():
+    line = _features(rows=64, width=1) * _features(rows=1, width=24)
+    reason = _judge(_probs(), line)
+    assert reason == "dimensional collapse: effective rank 1.00 of 24 is below 2.0"
+
+
+def test_names_what_is_not_finite():
+    features = _features()
+    features[3, 4] = math.nan
+    assert _judge(_probs(), features) == "not finite: embedding std is nan"
+    probs = _probs()
+    probs[0] = math.nan
+    assert _judge(probs, _features()) == "not finite: teacher entropy is nan"
+
+
+def test_without_distillation_only_the_features_are_judged():
+    healthy = {"embedding_std": 0.2, "effective_rank": 20.0, "embed_dim": 24}
+    assert collapse_reason(**healthy) is None
+    with pytest.raises(ValueError, match="must be given together"):
+        collapse_reason(**healthy, teacher_entropy=1.0)
+
+
+def test_gauges_build_no_graph():
+    features = _features().requires_grad_()
+    assert not embedding_std(features).requires_grad
+    assert not effective_rank(features).requires_grad
+
+
+@pytest.mark.parametrize("gauge", [teacher_entropy, marginal_entropy, prototype_use])
+def test_refuses_logits(gauge):
+    with pytest.raises(ValueError, match="probs must be probabilities, not logits"):
+        gauge(torch.randn(4, 8, generator=stream(0, "logits")))
+    with pytest.raises(ValueError, match="K >= 2"):
+        gauge(torch.ones(4, 1))
+
+
+def test_refuses_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match="must have the same shape"):
+        kl(_probs(rows=3), _probs(rows=4))
+    for gauge in (embedding_std, effective_rank):
+        with pytest.raises(ValueError, match="N >= 2"):
+            gauge(torch.ones(1, 8))
