@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from asit_core import gauges
@@ -90,7 +90,8 @@ def pretrain(
         normalization: Statistics of the training clips.
         folder: Holds the checkpoint; all workers must see it.
         evaluate: Metrics of the model after an epoch (1-based), called on rank 0 alone.
-        report: Given the metrics of every epoch in order, past ones again after a resume; rank 0 alone.
+        report: Given the metrics of every epoch in order, past ones again after a resume. Called on
+            every rank, since Ray Train waits for all of them; only rank 0 has `evaluate`'s.
         worker: This process; one worker on the CPU by default.
 
     Returns:
@@ -103,16 +104,17 @@ def pretrain(
     run = _Run(config, seed=seed, stream=stream, normalization=normalization, worker=worker)
     path = folder / CHECKPOINT_NAME
     history: list[Metrics] = run.restore(path) if path.exists() else []
-    if worker.rank == 0:
-        for metrics in history:
-            report(metrics)
+    for metrics in history:
+        report(metrics)
     for epoch in range(len(history), config.epochs):
         metrics = {"epoch": float(epoch + 1), **run.train_epoch(epoch)}
         if worker.rank == 0:
+            started = time.perf_counter()
             metrics |= evaluate(run.pretrainer, epoch + 1)
+            metrics["evaluate_s"] = time.perf_counter() - started
             history.append(metrics)
             save_checkpoint(path, run.checkpoint(history))
-            report(metrics)
+        report(metrics)
     return run.pretrainer
 
 
@@ -250,22 +252,28 @@ class _Run:
         return torch.stack(keys).to(self.worker.device)
 
     def _gauges(self, report: StepReport, step: int) -> Metrics:
-        """Entropy of the teacher on this worker's last batch, in nats."""
+        """Entropies (nats) and prototype use of the teacher on this worker's last batch."""
         tasks = {
             "clip_distillation": self.pretrainer.clip_distillation,
             "patch_distillation": self.pretrainer.patch_distillation,
         }
-        return {
-            f"gauge/teacher_entropy/{name}": gauges.teacher_entropy(
-                teacher_probabilities(
-                    report.teacher_logits[name],
-                    task.center.value_K,
-                    self.teacher_temperature(step - 1),
-                )
-            ).item()
-            for name, task in tasks.items()
-            if task is not None
-        }
+        metrics: Metrics = {}
+        for name, task in tasks.items():
+            if task is None:
+                continue
+            temperature = self.teacher_temperature(step - 1)
+            probabilities = teacher_probabilities(
+                report.teacher_logits[name], task.center.value_K, temperature
+            )
+            entropy = gauges.teacher_entropy(probabilities)
+            metrics |= {
+                f"gauge/teacher_entropy/{name}": entropy.item(),
+                f"gauge/marginal_entropy/{name}": gauges.marginal_entropy(probabilities).item(),
+                f"gauge/prototype_use/{name}": gauges.prototype_use(probabilities).item(),
+                # The loss is the cross entropy, which is the teacher's entropy plus the divergence.
+                f"gauge/kl/{name}": (report.losses[name] - entropy).item(),
+            }
+        return metrics
 
     def checkpoint(self, history: list[Metrics]) -> Checkpoint:
         """Everything a resumed run needs; random draws are keyed, so there is no generator to save."""
@@ -298,9 +306,3 @@ class _Run:
         self.pretrainer.load_state_dict(model)
         restore_optimizer(self.optimizer, checkpoint.tensors)
         return checkpoint.meta["history"]
-
-
-def wait_for_all() -> None:
-    """Barrier over the workers, if there are any."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()

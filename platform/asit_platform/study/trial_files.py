@@ -1,0 +1,191 @@
+"""What a trial leaves on disk, each file written whole."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from asit_core.masking import corrupt
+from asit_core.pretrainer import Pretrainer
+from asit_core.views import make_views, normalize
+from asit_platform.cluster import ResourceSpec
+from asit_platform.data.dataset import DatasetInfo
+from asit_platform.data.stream import ClipBatch
+from asit_platform.sections import SplitSpec
+from asit_platform.training.features import ClipVectors
+from asit_platform.training.worker import Metrics, Normalization
+from asit_platform.trial_config import TrialConfig, to_plain
+from asit_platform.yaml_file import format_yaml
+
+NUM_PICTURES = 8
+_PACKAGES = ("asit", "torch", "torchaudio", "timm", "numpy", "ray", "optuna", "pyarrow", "scipy")
+
+
+def write_config(
+    folder: Path, config: TrialConfig, *, seed: int, split: SplitSpec, evaluate_on: str
+) -> None:
+    """The resolved configuration, enough to run the trial again."""
+    values = {
+        "trial": to_plain(config),
+        "seed": seed,
+        "split": dataclasses.asdict(split),
+        "evaluate_on": evaluate_on,
+    }
+    _replace(folder / "config.yaml", format_yaml(values).encode())
+
+
+def write_environment(folder: Path, info: DatasetInfo) -> None:
+    """Package versions, git commit, machine and data."""
+    values = {**environment(), "data": {"name": info.name, "fingerprint": info.fingerprint}}
+    _replace(folder / "environment.json", json.dumps(values, indent=2).encode())
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """What the numbers of this process depend on beside the configuration."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "git": _git(),
+        "machine": {
+            "processor": platform.machine(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "avx512_bf16": bool(torch.cpu._is_avx512_bf16_supported()),
+            "gpus": [
+                torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+            ],
+        },
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the source tree this package runs from, None where it is installed without one."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
+    try:
+        # An installed copy may lie inside somebody else's repository.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_predictions(folder: Path, name: str, clips: ClipVectors, scores_MC: Tensor) -> None:
+    """Per-clip predictions of one evaluation."""
+    table = pa.table(
+        {
+            "clip_id": clips.clip_ids,
+            "fold": pa.array(clips.fold_N.numpy(), pa.int32()),
+            "label": pa.array(clips.label_N.numpy(), pa.int32()),
+            "scores": list(scores_MC.float().numpy()),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    (folder / "predictions").mkdir(exist_ok=True)
+    _replace(folder / "predictions" / f"{name}.parquet", sink.getvalue())
+
+
+def write_cost(
+    folder: Path, history: Sequence[Metrics], resources: ResourceSpec, *, num_clips: int
+) -> None:
+    """What the trial's epochs took, over all its resumptions."""
+    seconds = sum(metrics["epoch_s"] + metrics.get("evaluate_s", 0.0) for metrics in history)
+    values = {
+        "wall_s": seconds,
+        "cpu_s": seconds * resources.num_workers * resources.cpus_per_worker,
+        "gpu_s": seconds * resources.num_workers * resources.gpus_per_worker,
+        "clips": num_clips * len(history),
+    }
+    _replace(folder / "cost.json", json.dumps(values, indent=2).encode())
+
+
+@torch.no_grad()
+def write_pictures(
+    folder: Path,
+    pretrainer: Pretrainer,
+    batches: Iterable[ClipBatch],
+    *,
+    normalization: Normalization,
+    seed: int,
+) -> None:
+    """Eight clips of one view as input, corrupted and, if the task is present, reconstructed.
+
+    The clips are evenly spaced in the order of their ids and the draws are those of epoch 0, so that trials of one
+    seed show the same crops.
+    """
+    config = pretrainer.config
+    batch = _spaced(list(batches), NUM_PICTURES)
+    if len(batch.clip_ids) < 2:
+        return  # an alien needs another clip
+    device = pretrainer.student.encoder.cls_token.device
+    views = dataclasses.replace(config.views, num_views=1)
+    clean_VBTF = normalize(
+        make_views(
+            batch.log_mel_BTF.to(device),
+            batch.num_frames_B,
+            batch.clip_ids,
+            views,
+            seed=seed,
+            epoch=0,
+        ),
+        **normalization._asdict(),
+    )
+    corruption = corrupt(
+        clean_VBTF,
+        batch.clip_ids,
+        config.masking,
+        seed=seed,
+        epoch=0,
+        donor_group=len(batch.clip_ids),
+    )
+    arrays = {
+        "clip_id": np.array(batch.clip_ids),
+        "label": batch.label_B.numpy(),
+        "input": clean_VBTF[0].cpu().numpy().astype(np.float16),
+        "corrupted": corruption.corrupted_VBTF[0].cpu().numpy().astype(np.float16),
+        "mask": corruption.mask_VBTF[0].cpu().numpy(),
+    }
+    if pretrainer.reconstruction is not None:
+        tokens = pretrainer.student.encoder(corruption.corrupted_VBTF[0])
+        reconstructed = pretrainer.reconstruction.reconstruct(tokens[:, 1:])
+        arrays["reconstructed"] = reconstructed.cpu().numpy().astype(np.float16)
+    temporary = folder / ".pictures.tmp.npz"
+    np.savez_compressed(temporary, allow_pickle=False, **arrays)
+    temporary.replace(folder / "pictures.npz")
+
+
+def _spaced(batches: list[ClipBatch], count: int) -> ClipBatch:
+    """`count` clips evenly spaced over all of them."""
+    clip_ids = [clip_id for batch in batches for clip_id in batch.clip_ids]
+    chosen = np.linspace(0, len(clip_ids) - 1, min(count, len(clip_ids))).round().astype(int)
+    index = torch.from_numpy(chosen)
+    return ClipBatch(
+        [clip_ids[i] for i in chosen],
+        *(torch.cat([batch[field] for batch in batches])[index] for field in range(1, 5)),
+    )
+
+
+def _replace(path: Path, content: bytes | pa.Buffer) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
