@@ -130,11 +130,12 @@ def _read_rows(root: Path, csv_path: Path, *, subset: str) -> list[dict[str, str
     try:
         with csv_path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
+            found = reader.fieldnames or []
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise PlatformError(f"{csv_path}: must be a UTF-8 csv file, but {error}") from error
     needed = (*_ESC50_COLUMNS, "esc10") if subset == "esc10" else _ESC50_COLUMNS
-    _check_columns(csv_path, found=reader.fieldnames or [], needed=needed)
+    _check_columns(csv_path, found=found, needed=needed)
     _check_values(csv_path, rows)
     if subset == "esc10":
         rows = [row for row in rows if row["esc10"].lower() == "true"]
