@@ -7,12 +7,15 @@ when what is stored has changed.
 
 import hashlib
 import logging
+import re
 from pathlib import Path
 from urllib.parse import parse_qs, quote
 
 from asit_platform.errors import PlatformError
 from asit_platform.study.store import StudyView, list_studies, open_study
-from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html
+from dash.exceptions import PreventUpdate
+from werkzeug.serving import make_server
 
 from asit_dashboards.drawing import CONFIG
 from asit_dashboards.page import LONG_CELL, Page, Section, Table
@@ -53,16 +56,17 @@ def create_app(results: Path) -> Dash:
         name = parse_qs((search or "").lstrip("?")).get("study", [next(iter(folders), "")])[0]
         mark, page = _read(folders, name, shown)
         if mark == shown:
-            return no_update, no_update, no_update
+            raise PreventUpdate
         return _links(list(folders), name), page, mark
 
     return app
 
 
 def serve(app: Dash, *, host: str, port: int) -> None:
-    """Serve until interrupted; requests are not logged."""
+    """Serve until interrupted; neither a banner nor requests are printed."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    app.run(host=host, port=port, debug=False)
+    with make_server(host, port, app.server, threaded=True) as server:
+        server.serve_forever()
 
 
 def _read(folders: dict[str, Path], name: str, shown: str | None) -> tuple[str, object]:
@@ -133,6 +137,12 @@ def _table(table: Table) -> html.Div:
         )
         for place, row in enumerate(table.rows)
     ]
-    head = html.Thead(html.Tr([html.Th(name) for name in table.columns]))
+    head = html.Thead(html.Tr([html.Th(_breakable(name)) for name in table.columns]))
     caption = [html.Caption(table.caption)] if table.caption else []
     return html.Div(html.Table([*caption, head, html.Tbody(rows)]), className="wide")
+
+
+def _breakable(name: str) -> list:
+    """A heading that may break after its dots and underscores, as in the report."""
+    pieces = re.split(r"(?<=[./_])", name)
+    return [part for piece in pieces for part in (piece, html.Wbr())][:-1]

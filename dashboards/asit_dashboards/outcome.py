@@ -27,7 +27,7 @@ def result_section(view: StudyView) -> Section:
     cells = [
         [
             row.label,
-            str(len(row.values)),
+            _num_seeds(row),
             value_text(row.mean, metric),
             interval_text(row.interval, metric),
             ", ".join(value_text(value, metric) for value in row.values),
@@ -49,6 +49,11 @@ def result_section(view: StudyView) -> Section:
         ),
         notes=[INTERVAL_NOTE],
     )
+
+
+def _num_seeds(row: figures.ResultRow) -> str:
+    seeds = [seed for seed in row.seeds if seed is not None]
+    return str(len(seeds)) if seeds else ABSENT
 
 
 def _no_result_sentence(view: StudyView) -> str:

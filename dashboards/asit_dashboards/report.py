@@ -81,6 +81,8 @@ def _section(section: Section) -> str:
         )
     parts += [f'<p class="note">{html.escape(note)}</p>\n' for note in section.notes]
     if section.table is not None:
+        if section.key == "trials":
+            parts.append('<p class="note">Click a heading to sort.</p>\n')
         parts.append(_table(section.table, sortable=section.key == "trials"))
     return "".join([*parts, "</section>\n"])
 

@@ -134,5 +134,8 @@ def _pictures_section(view: StudyView) -> Section:
         f"{plural(len(data.labels), 'clip')} of trial {number}: the input, what the student was "
         "given, and what it reconstructed."
     )
-    notes = ["One colour scale for all. Error: mean absolute difference over the corrupted part."]
+    notes = [
+        "Each picture is time by mel bin, all on one colour scale. Error: mean absolute "
+        "difference between input and reconstruction over the corrupted part."
+    ]
     return Section("pictures", title, [sentence], drawing.draw_pictures(data), notes=notes)

@@ -35,7 +35,7 @@ def trials_section(view: StudyView) -> Section:
         f"All {len(view.trials)} trials" if len(view.trials) > 1 else "The one trial",
         [
             "The value is the last that the trial reported on the selection fold; values of "
-            "trials stopped at different epochs do not compare. Click a heading to sort."
+            "trials stopped at different epochs do not compare."
         ],
         table=Table(
             columns,

@@ -152,7 +152,7 @@ def _comparison(difference: Mapping[str, Any], metric: str, goal: str) -> str:
         better = (side == "above") == (goal == "maximize")
         whom = "in favour of" if better else "against"
         verdict = f"the whole interval lies {side} zero, {whom} pre-training"
-    return (
-        f"{start} (paired over {plural(difference['n'], 'seed')}, 95 % interval {bounds}{unit}): "
-        f"{verdict}."
-    )
+    # Log-mel statistics draw nothing: there is one value to compare every seed with.
+    over = "paired over" if difference["against"] == "untrained" else "over"
+    seeds = plural(difference["n"], "seed")
+    return f"{start} ({over} {seeds}, 95 % interval {bounds}{unit}): {verdict}."

@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 import pytest
 from asit_platform.study.store import StudyView, open_study
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
@@ -27,7 +27,7 @@ RATIO, TEMPERATURE, PROTOTYPES, ALIGN = (
     "pretrain.pretext.patch_distillation.num_prototypes",
     "pretrain.masking.align",
 )
-SPACE = {
+SPACE: dict[str, BaseDistribution] = {
     RATIO: FloatDistribution(0.3, 0.8),
     TEMPERATURE: FloatDistribution(0.02, 0.1, log=True),
     PROTOTYPES: CategoricalDistribution([64, 128, 256]),
@@ -107,7 +107,7 @@ def result_dict() -> dict[str, Any]:
         return {
             "name": name,
             "label": label,
-            "seeds": seeds[: len(values)],
+            "seeds": seeds if len(values) > 1 else [],
             "values": values,
             "mean": mean,
             "ci95": ci95,
@@ -184,7 +184,7 @@ def write_study(
     study.set_user_attr("num_epochs", 8)
     for number, row in enumerate(trials):
         study.enqueue_trial(row["params"])
-        space = row.get("space") or {
+        space: dict[str, BaseDistribution] = {
             key: SPACE.get(key) or CategoricalDistribution([value])
             for key, value in row["params"].items()
         }
@@ -231,3 +231,9 @@ def make_view(tmp_path: Path) -> Callable[..., StudyView]:
         return open_study(write_study(tmp_path / "results" / "study", trials, **others))
 
     return make
+
+
+@pytest.fixture
+def twelve() -> Callable[[Path], Path]:
+    """Write the twelve trials into a folder, step by step, without a result."""
+    return lambda folder: write_study(folder, twelve_trials())
