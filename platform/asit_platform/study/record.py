@@ -35,7 +35,15 @@ LOCK_FILE = "driver.lock"
 
 # What a study may change between two runs of it: how it is run, not what its numbers are.
 # The data are told apart by their fingerprint, wherever they lie.
-_FREE_PATHS = ("question", "resources", "failure", "result", "data", "search.num_samples")
+_FREE_PATHS = (
+    "question",
+    "base",  # what it says is in `trial` already
+    "data",
+    "resources",
+    "failure",
+    "result",
+    "search.num_samples",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

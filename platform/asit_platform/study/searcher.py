@@ -13,19 +13,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from ray.tune.result import AUTO_RESULT_KEYS
 from ray.tune.search import Searcher
 
 from asit_core.seeding import numpy_stream
-
+from asit_platform.spec import ParameterSpec
 from asit_platform.study.record import Ending, StudyRecord
-from asit_platform.study.scheduler import TIME_ATTR, ReplayableAsha
+from asit_platform.study.scheduler import FINISHED_KEY, TIME_ATTR, ReplayableAsha
 
-if TYPE_CHECKING:
-    from asit_platform.spec import ParameterSpec
+# Reported beside epoch and metric: everything the trial said, as JSON; and, with a metric that is
+# no number, why trying again would not help.
+METRICS_KEY = "metrics"
+REASON_KEY = "reason"
 
 # Optuna's default of ten leaves a sweep of twelve to chance.
 NUM_STARTUP_TRIALS = 5
@@ -45,7 +48,7 @@ class SearchSpace(NamedTuple):
 
     method: Literal["tpe", "random"]
     seed: int
-    parameters: Mapping[str, "ParameterSpec"]
+    parameters: Mapping[str, ParameterSpec]
     num_samples: int
 
 
@@ -131,9 +134,9 @@ class StudySearcher(Searcher):
         live = self._live.pop(trial_id)
         if result is None and not error:
             return
-        if result is not None and self._is_finite(result):
-            self._report(live, result, with_value=False)
         ending = self._decide(trial_id, result or {}, error=error)
+        if result is not None and ending.value is not None:
+            self._report(live, result, with_value=False)
         self._record.finish(live.number, ending)
         self.endings[live.number] = ending
 
@@ -182,39 +185,56 @@ class StudySearcher(Searcher):
     def _report(
         self, live: LiveTrial, result: Mapping[str, Any], *, with_value: bool = True
     ) -> None:
+        value = self._value(result) if with_value else math.nan
         self._record.report(
             live.number,
             epoch=int(result[TIME_ATTR]),
-            value=float(result[self._metric]) if with_value else None,
-            metrics=json.loads(result["metrics"]),
+            value=value if math.isfinite(value) else None,
+            metrics=_read_metrics(result),
             elapsed_s=live.elapsed_before_s + time.monotonic() - live.started_s,
         )
 
-    def _is_finite(self, result: Mapping[str, Any]) -> bool:
-        return math.isfinite(float(result.get(str(self._metric), math.nan)))
+    def _value(self, result: Mapping[str, Any]) -> float:
+        """The metric; not a number in an epoch that was not measured."""
+        return float(result.get(str(self._metric), math.nan))
 
     def _decide(self, trial_id: str, result: Mapping[str, Any], *, error: bool) -> Ending:
         epoch = int(result[TIME_ATTR]) if TIME_ATTR in result else None
         if error or epoch is None:
             reason = self._describe_error(trial_id) or "it ended without a word"
             return Ending(state="FAIL", epoch=None, value=None, reason=reason)
-        value = float(result[str(self._metric)])
+        value = self._value(result)
         if not math.isfinite(value):
-            reason = f"{self._metric} is {value} at epoch {epoch}"
+            reason = result.get(REASON_KEY) or f"{self._metric} is {value} at epoch {epoch}"
             return Ending(state="FAIL", epoch=epoch, value=None, reason=reason)
-        if epoch >= self._num_epochs:
+        if result.get(FINISHED_KEY):
             return Ending(state="COMPLETE", epoch=epoch, value=value)
         reason = f"stopped by the scheduler at epoch {epoch} of {self._num_epochs}"
         return Ending(state="PRUNED", epoch=epoch, value=value, reason=reason)
 
 
-def _suggest(trial: optuna.trial.Trial, path: str, parameter: "ParameterSpec") -> Any:
+def _read_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    if METRICS_KEY in result:
+        return json.loads(result[METRICS_KEY])
+    # Ray Train's workers report to Tune themselves, in their own words and among Tune's.
+    return {
+        name: float(value)
+        for name, value in result.items()
+        if isinstance(value, int | float)
+        and name not in AUTO_RESULT_KEYS
+        and not name.startswith("config/")
+    }
+
+
+def _suggest(trial: optuna.trial.Trial, path: str, parameter: ParameterSpec) -> Any:
     if parameter.values is not None:
         # Optuna keeps scalars only; other values travel as JSON.
         choices = [v if isinstance(v, _SCALARS) else json.dumps(v) for v in parameter.values]
         choice = trial.suggest_categorical(path, choices)
         return parameter.values[choices.index(choice)]
     low, high, step = parameter.min, parameter.max, parameter.step
-    if isinstance(low, int) and isinstance(high, int) and isinstance(step, int | None):
-        return trial.suggest_int(path, low, high, step=step or 1, log=parameter.log)
+    assert low is not None, "a parameter has values or a range"
+    assert high is not None, "a parameter has values or a range"
+    if parameter.is_integer:
+        return trial.suggest_int(path, int(low), int(high), step=int(step or 1), log=parameter.log)
     return trial.suggest_float(path, low, high, step=step, log=parameter.log)

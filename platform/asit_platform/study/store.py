@@ -172,7 +172,7 @@ def best_config(root: Path, name: str) -> dict[str, Any]:
     view = open_study(find_study(root, name))
     if view.best is None:
         raise PlatformError(f"study '{name}' has no complete trial yet, so it has no best one")
-    return read_yaml(view.best.folder / "config.yaml")
+    return read_yaml(view.best.folder / "config.yaml")["trial"]
 
 
 @contextmanager

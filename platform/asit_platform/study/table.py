@@ -196,7 +196,8 @@ class SweepProgress(Callback):
     ) -> None:
         """Show an epoch."""
         row = self._row(trial)
-        row.epoch, row.value = int(result[TIME_ATTR]), float(result[self.progress.metric])
+        row.epoch = int(result[TIME_ATTR])
+        row.value = result.get(self.progress.metric, row.value)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

@@ -3,7 +3,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from asit_platform.study.record import StudyIdentity, StudyRecord, open_record
 
 SPEC = {
