@@ -61,7 +61,9 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
     return Checkpoint(tensors, meta)
 
 
-def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str = "optimizer") -> dict[str, Tensor]:
+def flatten_optimizer(
+    optimizer: torch.optim.Optimizer, prefix: str = "optimizer"
+) -> dict[str, Tensor]:
     """The optimizer's per-parameter state as named tensors; its settings come from the config."""
     return {
         f"{prefix}.{index}.{name}": torch.as_tensor(value)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from asit_core.encoder import SpectrogramEncoder
 from asit_core.initialization import initialize
+from asit_core.precision import Precision, autocast
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,7 @@ class FinetuneConfig:
     warmup_ratio: float = 0.1
     weight_decay: float = 0.05
     label_smoothing: float = 0.0
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         """Check what can be checked alone."""
@@ -76,6 +78,7 @@ def finetune_step(
     label_B: Tensor,
     *,
     label_smoothing: float = 0.0,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """One plain step: cross entropy, backward, update.
 
@@ -85,13 +88,14 @@ def finetune_step(
         log_mel_BTF: Normalised crops.
         label_B: int64 classes.
         label_smoothing: Share of each target spread over all classes.
+        dtype: Autocast type, None for fp32.
 
     Returns:
         The loss, detached.
     """
-    loss = functional.cross_entropy(
-        classifier(log_mel_BTF), label_B, label_smoothing=label_smoothing
-    )
+    with autocast(log_mel_BTF.device, dtype):
+        logits_BC = classifier(log_mel_BTF)
+    loss = functional.cross_entropy(logits_BC, label_B, label_smoothing=label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

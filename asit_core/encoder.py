@@ -103,17 +103,26 @@ class SpectrogramEncoder(nn.Module):
                 f"input must have {self.config.input_bins} mel bins and at least "
                 f"{self.config.patch_frames} frames, but got shape {tuple(log_mel_BTF.shape)}"
             )
-        patches_BDtf = self.patch_embed(log_mel_BTF.unsqueeze(1))
-        tokens_BND = patches_BDtf.flatten(2).transpose(1, 2)
+        grid = (frames // self.config.patch_frames, bins // self.config.patch_bins)
+        patches_BNP = patchify(log_mel_BTF[:, : grid[0] * self.config.patch_frames], grid)
+        # Patches do not overlap: the convolution is a linear layer, and faster as one.
+        weight_DP = self.patch_embed.weight.flatten(1)
+        tokens_BND = functional.linear(patches_BNP, weight_DP, self.patch_embed.bias)
         cls_B1D = self.cls_token.expand(len(tokens_BND), -1, -1)
-        grid = (patches_BDtf.shape[2], patches_BDtf.shape[3])
         tokens_BND = torch.cat([cls_B1D, tokens_BND], dim=1) + self.positions(grid)
+        self._choose_attention(tokens_BND.device.type)
         if drop_path_keys_B is None or self.config.drop_path_rate == 0.0:
             for block in self.blocks:
                 tokens_BND = block(tokens_BND)
         else:
             tokens_BND = self._blocks_with_drop_path(tokens_BND, drop_path_keys_B)
         return self.norm(tokens_BND)
+
+    def _choose_attention(self, device_type: str) -> None:
+        """Fused attention, except under bf16 on a CPU: its backward pass is six times slower there."""
+        fused = not (device_type == "cpu" and torch.is_autocast_enabled("cpu"))
+        for block in self.blocks:
+            block.attn.fused_attn = fused  # pyright: ignore[reportAttributeAccessIssue]
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Positional embedding (1, 1 + N, D) for a grid of patches, bilinearly resized if it differs."""
@@ -132,6 +141,18 @@ class SpectrogramEncoder(nn.Module):
             residual = block.mlp(block.norm2(tokens_BND))  # pyright: ignore[reportCallIssue]
             tokens_BND = tokens_BND + mlp_B11 * residual
         return tokens_BND
+
+
+def patchify(pixels_BTF: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, T, F) -> (B, N, P): patches in time-major order, each flattened time-major."""
+    patches_BtTfF = pixels_BTF.unflatten(2, (grid[1], -1)).unflatten(1, (grid[0], -1))
+    return patches_BtTfF.transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+def unpatchify(patches_BNP: Tensor, grid: tuple[int, int], patch: tuple[int, int]) -> Tensor:
+    """Undo `patchify` for patches of `patch` frames and bins."""
+    patches_BtfTF = patches_BNP.unflatten(2, patch).unflatten(1, grid)
+    return patches_BtfTF.transpose(2, 3).flatten(3).flatten(1, 2)
 
 
 def _drop_path_scales(keys_B: Tensor, config: EncoderConfig) -> Tensor:

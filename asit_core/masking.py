@@ -45,7 +45,9 @@ class MaskingConfig:
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), but got {getattr(self, name)}")
         if not 0.0 <= self.alien_probability <= 1.0:
-            raise ValueError(f"alien_probability must be in [0, 1], but got {self.alien_probability}")
+            raise ValueError(
+                f"alien_probability must be in [0, 1], but got {self.alien_probability}"
+            )
         if not 0.0 < self.block_max <= 1.0:
             raise ValueError(f"block_max must be in (0, 1], but got {self.block_max}")
         if self.align < 1:

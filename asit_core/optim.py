@@ -52,7 +52,7 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         {"params": [p for p in trainable if p.ndim > 1], "decays": True},
         {"params": [p for p in trainable if p.ndim <= 1], "decays": False, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), foreach=True)
+    return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), fused=True)
 
 
 def schedule_optimizer(

@@ -64,9 +64,7 @@ def create_config(preset: str, *, size: str) -> PretrainConfig:
 def _released(size: _Size) -> PretrainConfig:
     """The released program with its documented command: 100 epochs, 4 x 32 clips."""
     return PretrainConfig(
-        encoder=EncoderConfig(
-            embed_dim=size.embed_dim, depth=size.depth, num_heads=size.num_heads
-        ),
+        encoder=EncoderConfig(embed_dim=size.embed_dim, depth=size.depth, num_heads=size.num_heads),
         views=ViewsConfig(crop_frames=592),
         masking=MaskingConfig(self_alien=True),
         pretext=PretextConfig(

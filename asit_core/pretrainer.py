@@ -17,6 +17,7 @@ from asit_core.heads import ProjectionHead, ProjectionHeadConfig, Prototypes
 from asit_core.initialization import initialize
 from asit_core.masking import MaskingConfig
 from asit_core.optim import OptimizerConfig
+from asit_core.precision import Precision
 from asit_core.pretext.clip_distillation import ClipDistillation, ClipDistillationConfig
 from asit_core.pretext.patch_distillation import PatchDistillation, PatchDistillationConfig
 from asit_core.pretext.reconstruction import Reconstruction, ReconstructionConfig
@@ -58,12 +59,14 @@ class PretrainConfig:
     epochs: int = 100
     batch_size: int = 128
     donor_group: int = 16
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         """Check how the parts fit together."""
         if not self.student_temperature > 0.0:
-            raise ValueError(f"student_temperature must be above 0, but got {self.student_temperature}")
+            raise ValueError(
+                f"student_temperature must be above 0, but got {self.student_temperature}"
+            )
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, but got {self.epochs}")
         if self.donor_group < 2 or self.donor_group % 2:
@@ -129,7 +132,9 @@ class DistillationNetwork(nn.Module):
         logits = {}
         if self.projection is not None:
             if self.clip_prototypes is not None:
-                logits["clip_distillation"] = self.clip_prototypes(self.projection(tokens[..., 0, :]))
+                logits["clip_distillation"] = self.clip_prototypes(
+                    self.projection(tokens[..., 0, :])
+                )
             if self.patch_prototypes is not None:
                 logits["patch_distillation"] = self.patch_prototypes(
                     self.projection(tokens[..., 1:, :])

@@ -57,7 +57,9 @@ def update_teacher(teacher: nn.Module, student: nn.Module, *, momentum: float) -
 
     Source: DINO (arXiv:2104.14294), Sec. 3.1; once per optimizer step.
     """
-    torch._foreach_lerp_(_tensors(teacher.parameters()), _tensors(student.parameters()), 1 - momentum)
+    torch._foreach_lerp_(
+        _tensors(teacher.parameters()), _tensors(student.parameters()), 1 - momentum
+    )
 
 
 def _tensors(parameters: Iterable[nn.Parameter]) -> list[torch.Tensor]:

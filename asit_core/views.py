@@ -83,9 +83,7 @@ def make_views(
     return torch.stack(views)
 
 
-def _crop(
-    log_mel_BTF: Tensor, num_frames_B: Tensor, draws: Tensor, config: ViewsConfig
-) -> Tensor:
+def _crop(log_mel_BTF: Tensor, num_frames_B: Tensor, draws: Tensor, config: ViewsConfig) -> Tensor:
     length_B1 = num_frames_B.to(log_mel_BTF.device)[:, None]
     rolls_B1 = draws[:, :1] < config.roll_probability
     shift_B1 = (draws[:, 1:2] * length_B1).long() * rolls_B1
@@ -95,9 +93,7 @@ def _crop(
     start_B1 = _first_audible(log_mel_BTF, length_B1, shift_B1, starts_BC, config.crop_frames)
     position_BT = start_B1 + offset_T
     frame_BT = (position_BT - shift_B1) % length_B1
-    crop_BTF = log_mel_BTF.gather(
-        1, frame_BT.unsqueeze(-1).expand(-1, -1, log_mel_BTF.shape[2])
-    )
+    crop_BTF = log_mel_BTF.gather(1, frame_BT.unsqueeze(-1).expand(-1, -1, log_mel_BTF.shape[2]))
     return crop_BTF.masked_fill((position_BT >= length_B1).unsqueeze(-1), LOG_MEL_FLOOR)
 
 

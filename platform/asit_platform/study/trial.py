@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from asit_core import gauges
+from asit_core.precision import autocast_dtype
 from asit_core.pretrainer import Pretrainer
 from asit_core.probe import ProbeConfig, accuracy, knn, linear_probe
 from asit_platform.cluster import ResourceSpec
@@ -27,7 +28,6 @@ from asit_platform.study.trial_files import (
 )
 from asit_platform.training.features import ClipVectors, encode, statistics_vectors
 from asit_platform.training.launch import PretrainJob, launch
-from asit_platform.training.precision import autocast_dtype
 from asit_platform.training.worker import Metrics, Normalization
 from asit_platform.trial_config import TrialConfig
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from asit_core.classifier import windows
 from asit_core.encoder import SpectrogramEncoder
+from asit_core.precision import autocast
 from asit_core.probe import log_mel_statistics
 from asit_core.views import normalize
 from asit_platform.data.stream import ClipBatch
@@ -58,7 +59,7 @@ def encode(
     def vectors(batch: ClipBatch) -> Tensor:
         clean_BTF = normalize(batch.log_mel_BTF.to(device), **normalization._asdict())
         window_BWTF = windows(clean_BTF, batch.num_frames_B, frames=crop_frames)
-        with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+        with autocast(device, dtype):
             tokens = encoder(window_BWTF.flatten(0, 1)).float()
         tokens_BWND = tokens.unflatten(0, window_BWTF.shape[:2])
         cls_BD, mean_BD = tokens_BWND[:, :, 0].mean(1), tokens_BWND[:, :, 1:].mean((1, 2))

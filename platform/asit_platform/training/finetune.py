@@ -5,6 +5,7 @@ from torch import Tensor
 
 from asit_core.classifier import Classifier, FinetuneConfig, finetune_step, windows
 from asit_core.encoder import SpectrogramEncoder
+from asit_core.precision import autocast_dtype
 from asit_core.schedules import cosine
 from asit_core.views import ViewsConfig, make_views, normalize
 from asit_platform.data.stream import ClipSource, ClipStream, read_all
@@ -22,10 +23,8 @@ def finetune(
     normalization: Normalization,
     crop_frames: int,
 ) -> Classifier:
-    """Train a classifier on some folds, from a copy of the encoder. fp32, one worker."""
-    stream = ClipStream(
-        source, folds=folds, seed=seed, batch_size=config.batch_size, donor_group=1
-    )
+    """Train a classifier on some folds, from a copy of the encoder; one worker."""
+    stream = ClipStream(source, folds=folds, seed=seed, batch_size=config.batch_size, donor_group=1)
     classifier = Classifier(encoder, num_classes=num_classes, seed=seed)
     decaying = [p for p in classifier.parameters() if p.ndim > 1]
     others = [p for p in classifier.parameters() if p.ndim <= 1]
@@ -34,6 +33,7 @@ def finetune(
         lr=config.lr,
         weight_decay=config.weight_decay,
     )
+    dtype = autocast_dtype(config.precision, encoder.cls_token.device)
     views = ViewsConfig(num_views=1, crop_frames=crop_frames, roll_probability=0.0)
     total_steps, step = config.epochs * stream.steps_per_epoch, 0
     for epoch in range(config.epochs):
@@ -55,6 +55,7 @@ def finetune(
                 normalize(crop_BTF, **normalization._asdict()),
                 batch.label_B,
                 label_smoothing=config.label_smoothing,
+                dtype=dtype,
             )
             step += 1
     return classifier

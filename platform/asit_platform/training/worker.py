@@ -25,12 +25,12 @@ from asit_core.checkpoint import (
 from asit_core.losses import mean_over_workers, teacher_probabilities
 from asit_core.masking import Corruption, corrupt
 from asit_core.optim import clip_per_parameter, make_optimizer, schedule_optimizer
+from asit_core.precision import autocast, autocast_dtype
 from asit_core.pretrainer import PretrainConfig, Pretrainer, StepReport
 from asit_core.schedules import cosine, linear_ramp
 from asit_core.seeding import clip_keys
 from asit_core.views import make_views, normalize
 from asit_platform.data.stream import ClipBatch
-from asit_platform.training.precision import autocast_dtype
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 
@@ -171,11 +171,7 @@ class _Run:
         """One optimizer step; returns its losses and learning rate."""
         config = self.config
         clean_VBTF, corruption = self.corrupted_views(batch, epoch)
-        with torch.autocast(
-            self.worker.device.type,
-            dtype=self.dtype or torch.bfloat16,
-            enabled=self.dtype is not None,
-        ):
+        with autocast(self.worker.device, self.dtype):
             report: StepReport = self.model(
                 clean_VBTF,
                 corruption.corrupted_VBTF,

@@ -1,13 +1,14 @@
 """Which number type a step computes in."""
 
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
 
+Precision = Literal["auto", "fp32", "bf16"]
 
-def autocast_dtype(
-    precision: Literal["auto", "fp32", "bf16"], device: torch.device
-) -> torch.dtype | None:
+
+def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
     """The autocast type, or None for fp32 throughout.
 
     `auto` takes bf16 where the device multiplies it natively: GPUs from Ampere on, CPUs with AVX512-BF16.
@@ -22,3 +23,8 @@ def autocast_dtype(
     else:
         native = torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else None
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[None]:
+    """Autocast to `dtype`; without one, a context that changes nothing."""
+    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
