@@ -1,5 +1,6 @@
 """The sections of a study's YAML file; `resources` lies in `cluster.py`, with its arithmetic."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,7 +56,7 @@ class ParameterSpec:
     max: float | None = None
     log: bool = False
     step: float | None = None
-    values: tuple[Any, ...] | None = None
+    values: Sequence[Any] | None = None
 
     def __post_init__(self) -> None:
         """Check that the range is one."""
