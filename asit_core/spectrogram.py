@@ -163,25 +163,21 @@ class LogMel(nn.Module):
                 `num_samples_B` does not fit it.
         """
         self._check(waveform_BS, num_samples_B)
-        # On a CPU clip by clip: a clip's frames fit the cache, a batch's do not (four times slower).
-        chunk = 1 if waveform_BS.device.type == "cpu" else max(len(waveform_BS), 1)
-        lengths = waveform_BS.shape[1] if num_samples_B is None else num_samples_B
-        lengths_B = torch.as_tensor(lengths).expand(len(waveform_BS))
+        if num_samples_B is None:
+            num_samples_B = torch.full(waveform_BS.shape[:1], waveform_BS.shape[1])
+        # One clip's frames fit a CPU's cache, a batch's do not: all at once is five times slower.
+        chunk = 1 if waveform_BS.device.type == "cpu" else len(waveform_BS)
         # Autocast would turn the mel product into bfloat16, three digits too few for 1e-4.
         with torch.autocast(waveform_BS.device.type, enabled=False):
-            chunks = zip(waveform_BS.split(chunk), lengths_B.split(chunk), strict=True)
+            chunks = zip(waveform_BS.split(chunk), num_samples_B.split(chunk), strict=True)
             log_mel_BTF = torch.cat([self._log_mel(clips, valid) for clips, valid in chunks])
-        if num_samples_B is None:
-            return log_mel_BTF
-        num_frames_B = 1 + torch.div(
-            num_samples_B - self.config.frame_samples,
-            self.config.hop_samples,
-            rounding_mode="floor",
-        )
-        padding_BT = torch.arange(log_mel_BTF.shape[1], device=log_mel_BTF.device) >= num_frames_B[
-            :, None
-        ].to(log_mel_BTF.device)
-        return log_mel_BTF.masked_fill(padding_BT[:, :, None], LOG_MEL_FLOOR)
+        past_end_BT = self._past_end(num_samples_B, log_mel_BTF.shape[1]).to(log_mel_BTF.device)
+        return log_mel_BTF.masked_fill_(past_end_BT[:, :, None], LOG_MEL_FLOOR)
+
+    def _past_end(self, num_samples_B: Tensor, num_frames: int) -> Tensor:
+        """Marks the frames (B, T) that reach past a clip's valid samples."""
+        start_T = torch.arange(num_frames, device=num_samples_B.device) * self.config.hop_samples
+        return start_T + self.config.frame_samples > num_samples_B[:, None]
 
     def _log_mel(self, waveform_BS: Tensor, num_samples_B: Tensor) -> Tensor:
         waveform_BS = waveform_BS.float()
@@ -210,9 +206,9 @@ class LogMel(nn.Module):
         return padded
 
     def _check(self, waveform_BS: Tensor, num_samples_B: Tensor | None) -> None:
-        if waveform_BS.ndim != 2 or not waveform_BS.is_floating_point():
+        if waveform_BS.ndim != 2 or not len(waveform_BS) or not waveform_BS.is_floating_point():
             raise ValueError(
-                "waveform_BS must be floating point of shape (B, S), but got "
+                "waveform_BS must be floating point of shape (B, S) with B >= 1, but got "
                 f"{waveform_BS.dtype} of shape {tuple(waveform_BS.shape)}"
             )
         num_samples = waveform_BS.shape[1]

@@ -247,7 +247,10 @@ def test_groups_keep_recordings_from_vouching_for_themselves():
     assert honest.l2 > 10 * naive.l2
 
 
-@pytest.mark.parametrize(("num_clips", "width", "limit_s"), [(240, 96, 1.0), (2000, 192, 10.0)])
+@pytest.mark.parametrize(
+    ("num_clips", "width", "limit_s"),
+    [(240, 96, 1.0), pytest.param(2000, 192, 10.0, marks=pytest.mark.slow)],
+)
 def test_the_whole_path_is_fast_enough_for_every_epoch(num_clips, width, limit_s):
     """An idle core needs less than half of the limit; the rest is for a busy one."""
     train, label = _clusters(num_clips=num_clips, width=width, num_classes=10)

@@ -247,6 +247,7 @@ def test_config_names_the_field_that_makes_no_sense(fields, message):
     ("waveform", "num_samples_B", "message"),
     [
         (torch.zeros(1600), None, r"shape \(B, S\)"),
+        (torch.zeros(0, 1600), None, "with B >= 1"),
         (torch.zeros(1, 1600, dtype=torch.int16), None, "floating point"),
         (torch.zeros(1, 799), None, "at least one frame .800 samples, 25 ms.*got 799"),
         (torch.zeros(1, 0), None, "at least one frame"),
