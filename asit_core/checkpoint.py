@@ -24,7 +24,7 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `path` atomically: a reader sees the old file or the new one, also after a power cut."""
+    """Write `path` atomically: a reader sees the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     header = json.dumps({"version": FORMAT_VERSION, **checkpoint.meta})
@@ -47,7 +47,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
     try:
         with safe_open(path, "pt", device=str(device)) as file:
             header = (file.metadata() or {}).get("asit")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: must be a readable checkpoint, but: {error}") from error
     if header is None:

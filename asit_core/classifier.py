@@ -111,8 +111,8 @@ def windows(log_mel_BTF: Tensor, num_frames_B: Tensor, *, frames: int) -> Tensor
         frames: Length of a window; a shorter clip keeps its padding.
 
     Returns:
-        (B, W, frames, F) with W = ceil(T / frames): the first window starts at a clip's start, the last one
-        ends at its end.
+        (B, W, frames, F) with W = ceil(T / frames): the first window starts at a clip's start, the
+        last one ends at its end.
     """
     missing = frames - log_mel_BTF.shape[1]
     if missing > 0:

@@ -1,6 +1,7 @@
 """The spectrogram transformer: patches of a log-mel spectrogram through timm's blocks.
 
-Shapes: `B` clips, `T` frames, `F` mel bins, `N` patches, `D` width. Time comes first, as in ASiT: token
+Shapes: `B` clips, `T` frames, `F` mel bins, `N` patches, `D` width. Time comes first, as in ASiT:
+token
 `t * (F / patch_bins) + f` is the patch in column `t` of time and row `f` of frequency.
 """
 
@@ -54,7 +55,8 @@ class EncoderConfig:
 class SpectrogramEncoder(nn.Module):
     """Vision transformer over (time, mel) patches with one class token.
 
-    Source: ASiT (arXiv:2211.13189), Sec. III-A; blocks as in ViT (pre-norm, GELU), LayerNorm eps 1e-6.
+    Source: ASiT (arXiv:2211.13189), Sec. III-A; blocks as in ViT (pre-norm, GELU), LayerNorm eps
+    1e-6.
     """
 
     def __init__(self, config: EncoderConfig, *, input_frames: int) -> None:
@@ -78,7 +80,7 @@ class SpectrogramEncoder(nn.Module):
                 config.num_heads,
                 mlp_ratio=config.mlp_ratio,
                 qkv_bias=True,
-                norm_layer=_LayerNorm,
+                norm_layer=_LayerNorm,  # pyright: ignore[reportArgumentType]
             )
             for _ in range(config.depth)
         )
@@ -92,10 +94,12 @@ class SpectrogramEncoder(nn.Module):
             drop_path_keys_B: Keys of this step's clips; None switches stochastic depth off.
 
         Returns:
-            (B, 1 + N, D): the class token, then the patch tokens in time-major order, after the last norm.
+            (B, 1 + N, D): the class token, then the patch tokens in time-major order, after the
+            last norm.
 
         Raises:
-            ValueError: If the mel bins differ from the config's or a clip is shorter than one patch.
+            ValueError: If the mel bins differ from the config's or a clip is shorter than one
+            patch.
         """
         frames, bins = log_mel_BTF.shape[1:]
         if bins != self.config.input_bins or frames < self.config.patch_frames:
@@ -119,13 +123,13 @@ class SpectrogramEncoder(nn.Module):
         return self.norm(tokens_BND)
 
     def _choose_attention(self, device_type: str) -> None:
-        """Fused attention, except under bf16 on a CPU: its backward pass is six times slower there."""
+        """Fused attention, except under bf16 on a CPU: there its backward is six times slower."""
         fused = not (device_type == "cpu" and torch.is_autocast_enabled("cpu"))
         for block in self.blocks:
-            block.attn.fused_attn = fused  # pyright: ignore[reportAttributeAccessIssue]
+            block.attn.fused_attn = fused  # pyright: ignore[reportArgumentType]
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Positional embedding (1, 1 + N, D) for a grid of patches, bilinearly resized if it differs."""
+        """Positional embedding (1, 1 + N, D), bilinearly resized to another grid of patches."""
         if grid == self.grid:
             return self.pos_embed
         pos_1Dtf = self.pos_embed[:, 1:].transpose(1, 2).unflatten(2, self.grid)

@@ -31,7 +31,8 @@ class ProjectionHeadConfig:
 class ProjectionHead(nn.Module):
     """Three linear layers with GELU between them, then L2 normalisation.
 
-    Source: DINO (arXiv:2104.14294), Appendix C; the released ASiT program shares one between class and patch tokens.
+    Source: DINO (arXiv:2104.14294), Appendix C; the released ASiT program shares one between class
+    and patch tokens.
     """
 
     def __init__(self, embed_dim: int, config: ProjectionHeadConfig) -> None:
@@ -52,8 +53,8 @@ class ProjectionHead(nn.Module):
 class Prototypes(nn.Module):
     """Cosine similarities to K learned directions.
 
-    A weight-normalised linear layer whose gain is fixed at one is a linear layer on unit rows; only the
-    direction is a parameter, in the student and in its EMA alike.
+    A weight-normalised linear layer whose gain is fixed at one is a linear layer on unit rows; only
+    the direction is a parameter, in the student and in its EMA alike.
     """
 
     def __init__(self, bottleneck_dim: int, num_prototypes: int) -> None:
@@ -89,7 +90,7 @@ class ReconstructionHead(nn.Module):
         self.to_pixels = nn.ConvTranspose2d(bottleneck_dim, 1, patch, stride=patch)
 
     def forward(self, patch_tokens_BND: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B, N, D) time-major tokens of a `grid` of patches -> (B, T, F) in normalised log-mel units."""
+        """(B, N, D) tokens of a `grid` of patches -> (B, T, F) in normalised log-mel units."""
         # Stride equals kernel: the transposed convolution is a linear layer, and faster as one.
         weight_PE = self.to_pixels.weight.flatten(1).T
         patches_BNP = functional.linear(self.mlp(patch_tokens_BND), weight_PE).float()

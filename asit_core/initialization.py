@@ -1,7 +1,7 @@
 """Initial weights that depend on the seed and each parameter's name, and on nothing else.
 
-Cells of an ablation that share a seed share every initial weight whose name and shape they share, whatever
-else is present: differences between them are paired.
+Cells of an ablation that share a seed share every initial weight whose name and shape they share,
+whatever else is present: differences between them are paired.
 """
 
 import math
@@ -16,7 +16,8 @@ from asit_core.seeding import stream
 def initialize(module: nn.Module, *, seed: int) -> None:
     """Draw every weight of a model from a stream of its own.
 
-    Linear layers and tokens: normal with deviation 0.02, cut at two deviations, biases zero (ViT). Convolutions and
+    Linear layers and tokens: normal with deviation 0.02, cut at two deviations, biases zero (ViT).
+    Convolutions and
     prototypes: PyTorch's default, uniform within 1 / sqrt(fan in). Norms: one and zero.
     """
     for layer_name, layer in module.named_modules():

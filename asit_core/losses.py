@@ -1,8 +1,10 @@
 """The three losses of ASiT, and the running centres of its distillation.
 
-Shapes: `V` views (two crops of each clip), `B` clips, `N` patches, `K` prototypes, `T` frames, `F` mel bins.
-Losses are means over all workers' clips: where a denominator depends on the masks drawn, the workers' mean of it
-divides, so that averaging gradients over workers gives the gradient of the global loss.
+Shapes: `V` views (two crops of each clip), `B` clips, `N` patches, `K` prototypes, `T` frames, `F`
+mel bins.
+Losses are means over all workers' clips: where a denominator depends on the masks drawn, the
+workers' mean of it divides, so that averaging gradients over workers gives the gradient of the
+global loss.
 """
 
 import torch
@@ -112,7 +114,8 @@ def clip_distillation_loss(
 class Center(nn.Module):
     """Running mean of the teacher's logits, which keeps one prototype from winning everything.
 
-    Source: DINO (arXiv:2104.14294), Eq. 4. ASiT keeps one for class tokens and one for patch tokens.
+    Source: DINO (arXiv:2104.14294), Eq. 4. ASiT keeps one for class tokens and one for patch
+    tokens.
     """
 
     value_K: Tensor
@@ -124,6 +127,6 @@ class Center(nn.Module):
 
     @torch.no_grad()
     def update(self, teacher_logits: Tensor) -> None:
-        """Move towards the mean of (..., K) logits over all rows and workers; once per optimizer step."""
+        """Move towards the mean of (..., K) logits over rows and workers, once a step."""
         batch_mean_K = mean_over_workers(teacher_logits.float().flatten(0, -2).mean(dim=0))
         self.value_K.lerp_(batch_mean_K, 1.0 - self.momentum)

@@ -1,8 +1,9 @@
 """GMML corruption: which pixels of a view are hidden, and what hides them.
 
-Group masked model learning covers a view with random rectangles until a drawn share of its pixels is hidden. The
-whole view is then filled with zeros, which after normalisation is the data set's mean, or with another clip's
-content at the same place (an "alien"). Rectangles need not be aligned with the encoder's patches.
+Group masked model learning covers a view with random rectangles until a drawn share of its pixels
+is hidden. The whole view is then filled with zeros, which after normalisation is the data set's
+mean, or with another clip's content at the same place (an "alien"). Rectangles need not be aligned
+with the encoder's patches.
 
 Shapes: `V` views, `B` clips, `T` frames, `F` mel bins, `M` rectangles.
 """
@@ -64,7 +65,7 @@ class MaskingConfig:
 
 
 class Corruption(NamedTuple):
-    """What the student sees, where it differs from the clean views, and which views hold an alien."""
+    """What the student sees, where it was corrupted, and which views hold an alien."""
 
     corrupted_VBTF: Tensor
     mask_VBTF: Tensor
@@ -97,7 +98,8 @@ def corrupt(
     Raises:
         ValueError: If B is not a multiple of `donor_group`.
 
-    Source: ASiT (arXiv:2211.13189), Sec. III-B, with the released program's law: a fair coin per view decides
+    Source: ASiT (arXiv:2211.13189), Sec. III-B, with the released program's law: a fair coin per
+    view decides
     the fill, and an alien view starts again from the clean view.
     """
     num_views, num_clips, frames, bins = views_VBTF.shape
@@ -129,8 +131,9 @@ def gmml_masks(
 ) -> Tensor:
     """Cover each (frames, bins) view with rectangles until `target_B` of its pixels are hidden.
 
-    A rectangle's corner is uniform over the view, its sides uniform between `align` and `block_max` of the view's,
-    cut at the edges; with `align` > 1 corners are rounded down and sides to the nearest multiple.
+    A rectangle's corner is uniform over the view, its sides uniform between `align` and `block_max`
+    of the view's, cut at the edges; with `align` > 1 corners are rounded down and sides to the
+    nearest multiple.
 
     Args:
         keys_B: Keys from `seeding.clip_keys`.
@@ -142,7 +145,8 @@ def gmml_masks(
     Returns:
         Boolean (B, frames, bins), True = hidden.
 
-    Source: GMML (arXiv:2205.14986) as released with ASiT. There each mask is a Python loop; here all
+    Source: GMML (arXiv:2205.14986) as released with ASiT. There each mask is a Python loop; here
+    all
     masks of a batch are drawn at once, with the same law.
     """
     config.check_fits(frames, bins)
@@ -164,8 +168,9 @@ def gmml_masks(
 def _first_cover(draws_BM4: Tensor, frames: int, bins: int, config: MaskingConfig) -> Tensor:
     """Index (B, T, F) of the first of M rectangles that covers each pixel; M where none does.
 
-    Rectangle m weighs 4 ** -m, so a pixel's total weight lies between 4 ** -m and 4/3 * 4 ** -m, where m is its
-    first rectangle: the float's exponent names it. One batched matrix product replaces M passes over the view.
+    Rectangle m weighs 4 ** -m, so a pixel's total weight lies between 4 ** -m and 4/3 * 4 ** -m,
+    where m is its first rectangle: the float's exponent names it. One batched matrix product
+    replaces M passes over the view.
     """
     top_BM, height_BM = _intervals(draws_BM4[..., 0], draws_BM4[..., 2], frames, config)
     left_BM, width_BM = _intervals(draws_BM4[..., 1], draws_BM4[..., 3], bins, config)
@@ -200,7 +205,7 @@ def _inside(start_BM: Tensor, length_BM: Tensor, size: int) -> Tensor:
 
 
 def _blocks_needed(order_BP: Tensor, goal_B: Tensor) -> Tensor:
-    """How many of a round's rectangles are placed until `goal_B` pixels are covered (all, if too few)."""
+    """How many of a round's rectangles cover `goal_B` pixels (all, if too few)."""
     histogram = torch.zeros(
         len(order_BP), _BLOCKS_PER_ROUND + 2, dtype=torch.int64, device=order_BP.device
     )
@@ -210,7 +215,7 @@ def _blocks_needed(order_BP: Tensor, goal_B: Tensor) -> Tensor:
 
 
 def _donors(draw_BV: Tensor, group: int, *, self_alien: bool) -> Tensor:
-    """Index (B, V) of each view's donor within its group of the batch; another clip unless `self_alien`."""
+    """Index (B, V) of each view's donor in its group; another clip unless `self_alien`."""
     position_B1 = torch.arange(len(draw_BV), device=draw_BV.device)[:, None]
     own_B1 = position_B1 % group
     if self_alien:

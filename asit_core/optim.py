@@ -45,7 +45,8 @@ class OptimizerConfig:
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     """AdamW over the trainable parameters; biases and other vectors carry no weight decay.
 
-    Position embedding and class token have three dimensions and do decay, as in the released program.
+    Position embedding and class token have three dimensions and do decay, as in the released
+    program.
     """
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
@@ -66,7 +67,8 @@ def schedule_optimizer(
     """Set learning rate and weight decay for this step.
 
     Returns:
-        The learning rate: linear in the effective batch (Goyal et al. 2017), warmed up, then a cosine.
+        The learning rate: linear in the effective batch (Goyal et al. 2017), warmed up, then a
+        cosine.
     """
     lr = cosine(
         step,
@@ -98,7 +100,7 @@ def clip_per_parameter(parameters: Iterable[nn.Parameter], max_norm: float) -> T
     Source: DINO's released program, which ASiT follows: norms are per tensor, not global.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch._foreach_norm(gradients)
+    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
     scales = [(max_norm / (norm + 1e-6)).clamp(max=1.0) for norm in norms]
-    torch._foreach_mul_(gradients, scales)
+    torch._foreach_mul_(gradients, scales)  # pyright: ignore[reportPrivateImportUsage]
     return torch.linalg.vector_norm(torch.stack(norms))

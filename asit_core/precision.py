@@ -1,6 +1,5 @@
 """Which number type a step computes in."""
 
-from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
@@ -11,8 +10,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
     """The autocast type, or None for fp32 throughout.
 
-    `auto` takes bf16 where the device multiplies it natively: GPUs from Ampere on, CPUs with AVX512-BF16.
-    Elsewhere bf16 is emulated and slower.
+    `auto` takes bf16 where the device multiplies it natively: GPUs from Ampere on, CPUs with
+    AVX512-BF16. Elsewhere bf16 is emulated and slower.
     """
     if precision == "fp32":
         return None
@@ -25,6 +24,6 @@ def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | 
     return torch.bfloat16 if native else None
 
 
-def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[None]:
+def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
     """Autocast to `dtype`; without one, a context that changes nothing."""
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)

@@ -1,8 +1,10 @@
-"""Named configurations: `asit_code` computes what the released program computes, `asit` mends its bugs.
+"""Named configurations: `asit_code` is the released program, `asit` mends its bugs.
 
-The released program differs from the paper in ways that matter (its total is clip + patch + 2 reconstruction, patch
-distillation covers all tokens, one projection serves both tasks); `asit` keeps those and mends what is plainly a
-bug: schedules counted in whole epochs, a last layer whose freezing never happened, a clip that may be its own alien.
+The released program differs from the paper in ways that matter (its total is clip + patch + 2
+reconstruction, patch distillation covers all tokens, one projection serves both tasks); `asit`
+keeps those and mends what is plainly a
+bug: schedules counted in whole epochs, a last layer whose freezing never happened, a clip that may
+    be its own alien.
 """
 
 import dataclasses
@@ -45,8 +47,9 @@ def create_config(preset: str, *, size: str) -> PretrainConfig:
 
     Args:
         preset: One of `PRESETS`.
-        size: One of `SIZES`. `nano` (encoder and heads about 0.5 M parameters each) is for laptops and CI: besides
-            widths it shortens the crop and replaces the recipe's optimizer, which is made for long runs.
+        size: One of `SIZES`. `nano` (encoder and heads about 0.5 M parameters each) is for laptops
+            and CI: besides widths it shortens the crop and replaces the recipe's optimizer, which
+            is made for long runs.
 
     Raises:
         ValueError: If preset or size is unknown; the message lists the known ones.

@@ -1,9 +1,10 @@
 """Student, teacher and the pretext tasks that are present: one step of ASiT pre-training.
 
-A task whose config is `None` is absent: no head, no forward pass, no parameter, no metric. The teacher exists only if
-a distillation task does.
+A task whose config is `None` is absent: no head, no forward pass, no parameter, no metric. The
+teacher exists only if a distillation task does.
 
-Shapes: `V` views, `B` clips, `T` frames, `F` mel bins, `N` patches, `D` width, `E` bottleneck, `K` prototypes.
+Shapes: `V` views, `B` clips, `T` frames, `F` mel bins, `N` patches, `D` width, `E` bottleneck, `K`
+prototypes.
 """
 
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class StepReport(NamedTuple):
 
 
 class DistillationNetwork(nn.Module):
-    """What student and teacher have in common: the encoder and, for distillation, projection and prototypes."""
+    """What student and teacher share: the encoder and, to distil, projection and prototypes."""
 
     def __init__(self, config: PretrainConfig) -> None:
         super().__init__()
@@ -143,10 +144,13 @@ class DistillationNetwork(nn.Module):
 
 
 class Pretrainer(nn.Module):
-    """ASiT (arXiv:2211.13189), Fig. 1: corrupted views through the student, clean ones through the teacher."""
+    """Corrupted views through the student, clean ones through the teacher.
+
+    Source: ASiT (arXiv:2211.13189), Fig. 1.
+    """
 
     def __init__(self, config: PretrainConfig, *, seed: int) -> None:
-        """Build student, teacher and tasks with weights that depend on `seed` and parameter names alone."""
+        """Build all parts; initial weights depend on `seed` and parameter names alone."""
         super().__init__()
         self.config = config
         pretext, momentum = config.pretext, config.teacher.center_momentum
@@ -249,8 +253,9 @@ class Pretrainer(nn.Module):
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
         """Weighted sum of the tasks, the one place where weights apply.
 
-        `uncertainty` learns s = log variance of each task: exp(-s) loss + s / 2 for a cross entropy, half that
-        factor for a regression. Source: Kendall et al. (arXiv:1705.07115), Eqs. 7 and 10.
+        `uncertainty` learns s = log variance of each task: exp(-s) loss + s / 2 for a cross
+        entropy, half that factor for a regression. Source: Kendall et al. (arXiv:1705.07115), Eqs.
+        7 and 10.
         """
         if self.log_variances is None:
             return torch.stack([w * losses[name] for name, w in self.task_weights().items()]).sum()

@@ -1,7 +1,7 @@
 """Schedules as pure functions of the optimizer step.
 
-The shapes are those of DINO's released program, which ASiT's follows: a linear warm-up that reaches its end on
-the last warm-up step, then half a cosine that stops one step short of its final value.
+The shapes are those of DINO's released program, which ASiT's follows: a linear warm-up that reaches
+its end on the last warm-up step, then half a cosine that stops one step short of its final value.
 """
 
 import math
@@ -32,7 +32,8 @@ def cosine(
     Raises:
         ValueError: If the warm-up is longer than the run.
 
-    Source: DINO (arXiv:2104.14294), `cosine_scheduler`; ASiT uses it for lr, weight decay and EMA momentum.
+    Source: DINO (arXiv:2104.14294), `cosine_scheduler`; ASiT uses it for lr, weight decay and EMA
+    momentum.
     """
     if warmup_steps > total_steps:
         raise ValueError(

@@ -2,14 +2,14 @@
 
 Two kinds of stream serve two kinds of draw:
 
-- `stream` and `numpy_stream` give an ordinary generator for what is drawn once (initial weights, an epoch's
-  order). The generator's seed is a hash of `(seed, purpose, *keys)`.
-- `clip_keys` and `uniform` serve what is drawn per clip inside a training step (crops, masks, drop path). A draw
-  depends on the clip, not on the batch it sits in: neither order, nor worker count, nor gradient
-  accumulation changes it, and CPU and GPU draw the same numbers.
+- `stream` and `numpy_stream` give an ordinary generator for what is drawn once (initial weights, an
+  epoch's order). The generator's seed is a hash of `(seed, purpose, *keys)`.
+- `clip_keys` and `uniform` serve what is drawn per clip inside a training step (crops, masks, drop
+  path). A draw depends on the clip, not on the batch it sits in: neither order, nor worker count,
+  nor gradient accumulation changes it, and CPU and GPU draw the same numbers.
 
-`uniform` is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014),
-written on int64 tensors.
+`uniform` is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
+OOPSLA 2014), written on int64 tensors.
 """
 
 import hashlib

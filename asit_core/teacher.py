@@ -53,11 +53,11 @@ def make_teacher(student: ModuleT) -> ModuleT:
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, *, momentum: float) -> None:
-    """teacher <- momentum * teacher + (1 - momentum) * student, parameters only, in fp32.
+    """Set parameters to momentum * teacher + (1 - momentum) * student, in fp32.
 
     Source: DINO (arXiv:2104.14294), Sec. 3.1; once per optimizer step.
     """
-    torch._foreach_lerp_(
+    torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
         _tensors(teacher.parameters()), _tensors(student.parameters()), 1 - momentum
     )
 

@@ -1,7 +1,8 @@
 """Random crops of whole-clip log-mels, on the worker's device.
 
-A view is a time crop of the clip's log-mel: up to the hop's phase the same as the log-mel of a crop of the waveform.
-Frames past a short clip's end are digital silence, which is what padding the waveform with zeros gives.
+A view is a time crop of the clip's log-mel: up to the hop's phase the same as the log-mel of a crop
+of the waveform. Frames past a short clip's end are digital silence, which is what padding the
+waveform with zeros gives.
 
 Shapes: `V` views, `B` clips, `T` frames, `F` mel bins.
 """
@@ -66,7 +67,8 @@ def make_views(
     Returns:
         (V, B, crop_frames, F) in the input's type, not yet normalised.
 
-    Source: ASiT (arXiv:2211.13189), Sec. III-A; rolling with probability 1/2 as in the released program.
+    Source: ASiT (arXiv:2211.13189), Sec. III-A; rolling with probability 1/2 as in the released
+    program.
     """
     views = [
         _crop(
@@ -100,7 +102,7 @@ def _crop(log_mel_BTF: Tensor, num_frames_B: Tensor, draws: Tensor, config: View
 def _first_audible(
     log_mel_BTF: Tensor, length_B1: Tensor, shift_B1: Tensor, starts_BC: Tensor, crop: int
 ) -> Tensor:
-    """(B, 1): the first of C candidate starts whose crop is not all silence, else the last candidate."""
+    """(B, 1): the first of C starts whose crop is not all silence, else the last one."""
     frame_T = torch.arange(log_mel_BTF.shape[1], device=log_mel_BTF.device)
     audible_BT = (log_mel_BTF > _SILENCE).any(dim=2) & (frame_T < length_B1)
     rolled_BT = audible_BT.gather(1, (frame_T - shift_B1) % length_B1) & (frame_T < length_B1)

@@ -1,4 +1,4 @@
-"""Clip distillation, ASiT's global task: the class token learns the teacher's view of the other crop."""
+"""ASiT's global task: the class token learns the teacher's of the other crop."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class ClipDistillationConfig:
 
 
 class ClipDistillation(nn.Module):
-    """Owns the centre; needs a teacher on the clean views and the student's class tokens of two views."""
+    """Owns the centre; needs a teacher on clean views and class tokens of two views."""
 
     def __init__(self, config: ClipDistillationConfig, *, center_momentum: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Patch distillation, ASiT's local task: each patch token learns the teacher's view of the same patch."""
+"""ASiT's local task: each patch token learns the teacher's of the same clean patch."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class PatchDistillationConfig:
 
 
 class PatchDistillation(nn.Module):
-    """Owns the centre; needs a teacher on the clean view and the student's patch tokens, all of them.
+    """Owns the centre; needs a teacher on the clean view and the all of the student's patch tokens.
 
     Source: ASiT (arXiv:2211.13189), Eqs. 5-6, over all tokens as in the released program.
     """

@@ -1,4 +1,4 @@
-"""Masked reconstruction: the clean spectrogram from what corruption left of it (ASiT, Sec. III-B)."""
+"""Masked reconstruction: the clean spectrogram from what corruption left of it."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,8 @@
-"""ASiT's released program, to the last digit: one training step, its schedules, the law of its masks.
+"""ASiT's released program, to the last digit: one training step, its schedules, the law of its
+masks.
 
-Every size comes from the file. Tolerances are those of float32 sums taken in another order: 1e-5 of a tensor's largest
-value (1e-4 for gradient norms); the masks are compared as distributions.
+Every size comes from the file. Tolerances are those of float32 sums taken in another order: 1e-5 of
+a tensor's largest value (1e-4 for gradient norms); the masks are compared as distributions.
 """
 
 import numpy as np
@@ -35,7 +36,7 @@ _RENAMED = {
 
 
 def _our_name(official: str, network: str) -> str | None:
-    """Our parameter's name; None for what we do not have: the weight norm's gain, the teacher's decoder."""
+    """Our parameter's name; None for the weight norm's gain and the teacher's decoder."""
     if official.endswith("weight_g") or (network, official[:11]) == ("teacher", "head_recons"):
         return None
     for old, new in _RENAMED.items():
@@ -57,8 +58,8 @@ def _close(ours: Tensor, theirs: Tensor, relative: float = 1e-5) -> None:
 def _teacher_before_ema(tensors: dict[str, Tensor], meta: dict) -> dict[str, Tensor]:
     """The teacher the outputs were computed with.
 
-    A file may have been written after the teacher was updated in place: then its `teacher.*` equal its
-    `teacher_after_ema.*`, and the update is undone with the student's weights.
+    A file may have been written after the teacher was updated in place: then its `teacher.*` equal
+    its `teacher_after_ema.*`, and the update is undone with the student's weights.
     """
     teacher = {k: v for k, v in tensors.items() if k.startswith("teacher.")}
     after = {k: v for k, v in tensors.items() if k.startswith("teacher_after_ema.")}
@@ -188,7 +189,8 @@ def test_schedules_equal_the_released_program(golden):
             for step in range(meta["epochs"] * steps_per_epoch)
         ]
         theirs = tensors[name].double().numpy()
-        # The program computes in float64; a file that stores float32 can only be met to its rounding.
+        # The program computes in float64; a file that stores float32 can only be met to its
+        # rounding.
         rounding = 0.0 if tensors[name].dtype == torch.float64 else 2.0**-24
         np.testing.assert_allclose(ours, theirs, rtol=rounding, atol=1e-12)
 
@@ -220,4 +222,5 @@ def test_masks_follow_the_released_law(golden, name):
         "full": (tokens.amin(3).mean((1, 2)), touched_and_full[:, 1]),
     }
     for statistic, (ours, theirs) in statistics.items():
-        assert ks_2samp(ours.numpy(), theirs.numpy()).pvalue > 1e-4, statistic
+        _, p_value = ks_2samp(ours.numpy(), theirs.numpy())
+        assert p_value > 1e-4, statistic

@@ -1,12 +1,14 @@
-"""Does pre-training help on real sound? Five seeds, five folds, paired with the same encoder from scratch.
+"""Does pre-training help on real sound? Five seeds, five folds, paired with the same encoder from
+scratch.
 
     python tests/benchmarks/pretraining_helps.py --data SHARDS --out FOLDER
 
-SHARDS is what `asit data prepare esc50` made of the ESC-10 subset of ESC-50. For every seed and fold the encoder is
-pre-trained on the other four folds; then that encoder and an untrained one with the same initial weights are
-fine-tuned on those four folds and scored on the one left out, and both are probed frozen, beside log-mel statistics.
-A cell (seed, fold) that is finished is not run again. The interval is over seeds, with folds averaged: five folds are
-not five seeds.
+SHARDS is what `asit data prepare esc50` made of the ESC-10 subset of ESC-50. For every seed and
+fold the encoder is pre-trained on the other four folds; then that encoder and an untrained one with
+the same initial weights are fine-tuned on those four folds and scored on the one left out, and both
+are probed frozen, beside log-mel statistics. A cell (seed, fold) that is finished is not run again.
+The interval is over seeds, with folds
+averaged: five folds are not five seeds.
 
 The settings below were fixed on seed 100, which is not reported.
 """

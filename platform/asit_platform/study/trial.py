@@ -1,8 +1,9 @@
-"""One configuration with one seed: pre-train, probe frozen features every few epochs, write it all down.
+"""One configuration with one seed: pre-train, probe frozen features, write it all down.
 
-A trial's folder holds config.yaml, environment.json, metrics.jsonl (one line an epoch), predictions/ (one Parquet file
-per evaluation: clip id, fold, label, scores), pictures.npz, cost.json and the checkpoint. A trial whose process died
-goes on from its checkpoint when it is run again in the same folder.
+A trial's folder holds config.yaml, environment.json, metrics.jsonl (one line an epoch),
+predictions/ (one Parquet file per evaluation: clip id, fold, label, scores), pictures.npz,
+cost.json and the checkpoint. A trial whose process died goes on from its checkpoint when it is run
+again in the same folder.
 """
 
 import dataclasses
@@ -61,7 +62,8 @@ def run_trial(
         config: Resolved configuration.
         seed: Decides initial weights and every draw.
         split: Which folds train, select and test.
-        evaluate_on: `select` probes every few epochs on the selection fold; `test` probes once, at the end.
+        evaluate_on: `select` probes every few epochs on the selection fold; `test` probes once, at
+            the end.
         source: The clips.
         info: The data set.
         folder: Of this trial; made if missing, continued if not.
@@ -174,7 +176,7 @@ class Evaluation:
         return self.probe(pretrainer, name=f"epoch_{epoch:04d}") if due or last else {}
 
     def probe(self, pretrainer: Pretrainer, *, name: str) -> Metrics:
-        """Frozen features of the training folds and the held-out one, scored; gauges beside them."""
+        """Score frozen features of the training folds and the held-out one; add gauges."""
         encoder, held_out = pretrainer.encoder, getattr(self.split, self.evaluate_on)
         config = self.config.pretrain
         clips = encode(

@@ -130,8 +130,8 @@ def write_pictures(
 ) -> None:
     """Eight clips of one view as input, corrupted and, if the task is present, reconstructed.
 
-    The clips are evenly spaced in the order of their ids and the draws are those of epoch 0, so that trials of one
-    seed show the same crops.
+    The clips are evenly spaced in the order of their ids and the draws are those of epoch 0, so
+    that trials of one seed show the same crops.
     """
     config = pretrainer.config
     batch = _spaced(list(batches), NUM_PICTURES)
@@ -181,7 +181,10 @@ def _spaced(batches: list[ClipBatch], count: int) -> ClipBatch:
     index = torch.from_numpy(chosen)
     return ClipBatch(
         [clip_ids[i] for i in chosen],
-        *(torch.cat([batch[field] for batch in batches])[index] for field in range(1, 5)),
+        log_mel_BTF=torch.cat([batch.log_mel_BTF for batch in batches])[index],
+        num_frames_B=torch.cat([batch.num_frames_B for batch in batches])[index],
+        label_B=torch.cat([batch.label_B for batch in batches])[index],
+        fold_B=torch.cat([batch.fold_B for batch in batches])[index],
     )
 
 

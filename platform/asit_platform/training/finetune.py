@@ -1,4 +1,4 @@
-"""Plain fine-tuning: random crops, cross entropy, AdamW with warm-up and cosine; scored over windows."""
+"""Plain fine-tuning: random crops, cross entropy, AdamW; scored over windows."""
 
 import torch
 from torch import Tensor

@@ -1,7 +1,7 @@
 """Two ways to run the one training loop: inline in this process, or in Ray Train workers.
 
-Inline costs nothing and is used whenever a trial has one worker; `TorchTrainer` is for more. Both give the loop the
-same arguments, so one worker computes the same bits either way.
+Inline costs nothing and is used whenever a trial has one worker; `TorchTrainer` is for more. Both
+give the loop the same arguments, so one worker computes the same bits either way.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The pre-training loop, as every worker runs it: steps, schedules, checkpoints, an evaluation an epoch.
+"""The pre-training loop, as every worker runs it: steps, schedules, checkpoints.
 
 It knows nothing of Ray: `launch.py` runs it inline or in Ray Train workers, with the same numbers.
 """
@@ -272,7 +272,7 @@ class _Run:
         return metrics
 
     def checkpoint(self, history: list[Metrics]) -> Checkpoint:
-        """Everything a resumed run needs; random draws are keyed, so there is no generator to save."""
+        """Everything a resumed run needs; draws are keyed, so no generator is saved."""
         model = {f"model.{name}": value for name, value in self.pretrainer.state_dict().items()}
         return Checkpoint(
             {**model, **flatten_optimizer(self.optimizer)},
