@@ -6,6 +6,7 @@ command that was asked for is loaded: `asit report` does not wait for Ray.
 """
 
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
@@ -81,7 +82,8 @@ def call_command(name: str, *arguments: str) -> bool:
     _add_loaded(app, name, command)
     code = app([name, *arguments], standalone_mode=False)
     if isinstance(code, int) and code != 0:
-        raise PlatformError(f"`asit {name} {' '.join(arguments)}` ended with exit code {code}")
+        command_line = shlex.join(["asit", name, *arguments])
+        raise PlatformError(f"`{command_line}` ended with exit code {code}")
     return True
 
 
