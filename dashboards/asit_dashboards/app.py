@@ -11,16 +11,16 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qs, quote
 
-from asit_platform.errors import PlatformError
-from asit_platform.study.store import StudyView, list_studies, open_study
 from dash import Dash, Input, Output, State, dcc, html
 from dash.exceptions import PreventUpdate
 from werkzeug.serving import make_server
 
-from asit_dashboards.drawing import CONFIG
+from asit_dashboards.look import CONFIG
 from asit_dashboards.page import LONG_CELL, Page, Section, Table
 from asit_dashboards.sections import build_page
 from asit_dashboards.style import STYLE
+from asit_platform.errors import PlatformError
+from asit_platform.study.store import StudyView, list_studies, open_study
 
 REFRESH_S = 5
 _INDEX = (

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from asit_platform.errors import PlatformError
-from asit_platform.study.store import find_study, open_study
 
 from asit_dashboards.app import create_app, serve
 from asit_dashboards.report import write_report
+from asit_platform.errors import PlatformError
+from asit_platform.study.store import find_study, open_study
 
 HOST = "127.0.0.1"
 

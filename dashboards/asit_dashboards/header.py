@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from asit_platform.study.store import StudyView
-
 from asit_dashboards import figures
 from asit_dashboards.words import STATE_WORDS, duration_text, plural
+from asit_platform.study.store import StudyView
 
 
 def header_facts(view: StudyView) -> list[tuple[str, str]]:
@@ -23,9 +22,10 @@ def header_facts(view: StudyView) -> list[tuple[str, str]]:
         ("Search", _search_words(search, scheduler)),
         ("Seeds", _seed_words(view)),
     ]
-    elapsed = result.get("elapsed_s") or sum(trial.elapsed_s or 0 for trial in view.trials)
+    whole = result.get("elapsed_s") or view.attributes.get("elapsed_s")
+    elapsed = whole or sum(trial.elapsed_s or 0 for trial in view.trials)
     if elapsed:
-        words = "" if result.get("elapsed_s") else " (trials, added up)"
+        words = "" if whole else " (trials, added up)"
         facts.append(("Time", duration_text(elapsed) + words))
     return [(name, words) for name, words in facts if words]
 
@@ -37,14 +37,14 @@ def _dataset_words(view: StudyView) -> str:
     kind = ", synthetic (sounds made by this program)" if dataset.get("synthetic") else ""
     counts = plural(dataset["num_clips"], "clip") if "num_clips" in dataset else ""
     classes = dataset.get("label_names") or []
-    return f"{dataset['name']}{kind}" + "".join(
+    return f"{dataset.get('name', '')}{kind}" + "".join(
         f", {words}" for words in (counts, f"{len(classes)} classes" if classes else "") if words
     )
 
 
 def dataset_of(view: StudyView) -> dict[str, Any]:
-    """What the result says of the data; empty before there is a result."""
-    return (view.result or {}).get("dataset") or {}
+    """What the result, or before it the study, says of the data; empty where neither does."""
+    return (view.result or {}).get("dataset") or view.attributes.get("dataset") or {}
 
 
 def _state_words(view: StudyView) -> str:

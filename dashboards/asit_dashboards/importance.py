@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from asit_platform.study.store import StudyView
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -30,6 +29,7 @@ from asit_dashboards.figures import (
     metric_goal,
     search_space,
 )
+from asit_platform.study.store import StudyView
 
 # PED-ANOVA compares the best trials with all of them; its authors ask for five good ones,
 # and there must be as many others to tell them from.

@@ -1,7 +1,5 @@
 """The result of a study, or the sentence that says why there is none yet."""
 
-from asit_platform.study.store import StudyView
-
 from asit_dashboards import drawing, figures
 from asit_dashboards.page import Section, Table
 from asit_dashboards.words import (
@@ -12,6 +10,7 @@ from asit_dashboards.words import (
     plural,
     value_text,
 )
+from asit_platform.study.store import StudyView
 
 
 def result_section(view: StudyView) -> Section:

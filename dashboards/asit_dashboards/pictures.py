@@ -15,16 +15,19 @@ import numpy as np
 
 NUM_CLIPS = 8
 MAX_FRAMES = 256
-PANELS = ("input", "corrupted", "reconstructed")
+PANELS = ("input", "corrupted")
+# Not there where the configuration has no reconstruction task.
+OPTIONAL_PANEL = "reconstructed"
 LEVELS = 255
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of `PANELS` in 8-bit levels between `low` and `high`.
+    """Pictures in 8-bit levels between `low` and `high`.
 
     Attributes:
-        panels: One array of levels a panel, (B, F, T), in the order of `PANELS`.
+        names: What each panel shows.
+        panels: One array of levels a panel, (B, F, T).
         frames_per_column: How many frames of the front end were averaged into one column.
         hop_ms: Step between frames, where the arrays say it.
         masked_error: Mean absolute error over each clip's masked values, where there are any.
@@ -32,6 +35,7 @@ class Pictures:
 
     clip_ids: list[str]
     labels: list[str]
+    names: list[str]
     panels: list[np.ndarray]
     low: float
     high: float
@@ -63,7 +67,9 @@ def read_pictures(folder: Path, label_names: Sequence[str] = ()) -> Pictures | s
 
 
 def _pictures(arrays: dict[str, np.ndarray], label_names: Sequence[str]) -> Pictures:
-    panels_BTF = [arrays[name][:NUM_CLIPS].astype(np.float32) for name in PANELS]
+    names = [name for name in (*PANELS, OPTIONAL_PANEL) if name in arrays]
+    panels_BTF = [arrays[name][:NUM_CLIPS].astype(np.float32) for name in names]
+    reconstructed_BTF = panels_BTF[2] if OPTIONAL_PANEL in names else None
     finite = panels_BTF[0][np.isfinite(panels_BTF[0])]
     # The input sets the scale; its far ends (a click, digital silence) would grey out the rest.
     low, high = np.quantile(finite, [0.01, 0.99]).tolist() if finite.size else (0.0, 1.0)
@@ -73,12 +79,13 @@ def _pictures(arrays: dict[str, np.ndarray], label_names: Sequence[str]) -> Pict
     return Pictures(
         clip_ids=[str(clip_id) for clip_id in arrays["clip_id"][:NUM_CLIPS]],
         labels=[_label(int(label), label_names) for label in arrays["label"][:NUM_CLIPS]],
+        names=names,
         panels=[_levels(_thin(each_BTF, step), low, high) for each_BTF in panels_BTF],
         low=low,
         high=high,
         frames_per_column=step,
         hop_ms=None if hop_ms is None else float(hop_ms),
-        masked_error=_masked_error(panels_BTF[0], panels_BTF[2], arrays.get("mask")),
+        masked_error=_masked_error(panels_BTF[0], reconstructed_BTF, arrays.get("mask")),
     )
 
 
@@ -98,9 +105,9 @@ def _levels(panel_BTF: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _masked_error(
-    input_BTF: np.ndarray, reconstructed_BTF: np.ndarray, mask: np.ndarray | None
+    input_BTF: np.ndarray, reconstructed_BTF: np.ndarray | None, mask: np.ndarray | None
 ) -> list[float | None]:
-    if mask is None or mask.shape[1:] != input_BTF.shape[1:]:
+    if reconstructed_BTF is None or mask is None or mask.shape[1:] != input_BTF.shape[1:]:
         return [None] * len(input_BTF)
     errors: list[float | None] = []
     for clip, other, where in zip(input_BTF, reconstructed_BTF, mask.astype(bool), strict=False):

@@ -10,15 +10,15 @@ import re
 import tempfile
 from pathlib import Path
 
-from asit_platform.errors import PlatformError
-from asit_platform.study.store import StudyView
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
-from asit_dashboards.drawing import CONFIG
+from asit_dashboards.look import CONFIG
 from asit_dashboards.page import LONG_CELL, Page, Section, Table
 from asit_dashboards.sections import build_page
 from asit_dashboards.style import SCRIPT, STYLE
+from asit_platform.errors import PlatformError
+from asit_platform.study.store import StudyView
 
 # Plotly draws parallel coordinates with code made at run time, hence 'unsafe-eval'.
 _POLICY = (

@@ -4,16 +4,15 @@ The same page becomes a file (`report.py`) and a live view (`app.py`). What cann
 is said in a sentence in its place, never left as an empty panel.
 """
 
-from asit_platform.study.store import StudyView
-
-from asit_dashboards import drawing, figures
+from asit_dashboards import drawing, drawing_pictures, drawing_space, figures
 from asit_dashboards.header import dataset_of, header_facts, header_warnings
 from asit_dashboards.importance import importance
 from asit_dashboards.outcome import result_section
 from asit_dashboards.page import Page, Section
-from asit_dashboards.pictures import read_pictures
+from asit_dashboards.pictures import OPTIONAL_PANEL, read_pictures
 from asit_dashboards.trials import environment_section, trials_section
 from asit_dashboards.words import plural, value_text
+from asit_platform.study.store import StudyView
 
 
 def build_page(view: StudyView) -> Page:
@@ -110,13 +109,13 @@ def _space_sections(view: StudyView) -> list[Section]:
             "parallel",
             titles["parallel"],
             [f"One line a trial, coloured by {at}. Drag along an axis to filter."],
-            drawing.draw_parallel(data, axes, metric, goal=figures.metric_goal(view)),
+            drawing_space.draw_parallel(data, axes, metric, goal=figures.metric_goal(view)),
         ),
         Section(
             "slices",
             titles["slices"],
             [f"Trials by {at}."],
-            drawing.draw_slices(data, axes, metric),
+            drawing_space.draw_slices(data, axes, metric),
         ),
     ]
 
@@ -130,12 +129,19 @@ def _pictures_section(view: StudyView) -> Section:
     data = read_pictures(trial.folder, dataset_of(view).get("label_names") or [])
     if isinstance(data, str):
         return Section("pictures", title, [data])
-    sentence = (
-        f"{plural(len(data.labels), 'clip')} of trial {number}: the input, what the student was "
-        "given, and what it reconstructed."
-    )
-    notes = [
-        "Each picture is time by mel bin, all on one colour scale. Error: mean absolute "
-        "difference between input and reconstruction over the corrupted part."
+    sentences = [
+        f"{plural(len(data.labels), 'clip')} of trial {number}: the input and what the student was "
+        "given"
+        + (
+            ", and what it reconstructed."
+            if OPTIONAL_PANEL in data.names
+            else "; this configuration has no reconstruction task."
+        )
     ]
-    return Section("pictures", title, [sentence], drawing.draw_pictures(data), notes=notes)
+    notes = ["Each picture is time by mel bin, all on one colour scale."]
+    if any(error is not None for error in data.masked_error):
+        notes[0] += (
+            " Error: mean absolute difference between input and reconstruction over the "
+            "corrupted part."
+        )
+    return Section("pictures", title, sentences, drawing_pictures.draw_pictures(data), notes=notes)

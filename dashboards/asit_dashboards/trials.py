@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from asit_platform.study.store import StudyView, TrialRow
-
 from asit_dashboards import figures
 from asit_dashboards.page import Section, Table
 from asit_dashboards.words import (
@@ -14,6 +12,7 @@ from asit_dashboards.words import (
     short_names,
     value_text,
 )
+from asit_platform.study.store import StudyView, TrialRow
 
 
 def trials_section(view: StudyView) -> Section:

@@ -78,16 +78,18 @@ def shorten(text: str, length: int = 28) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
-def short_names(paths: Sequence[str]) -> dict[str, str]:
+def short_names(paths: Sequence[str], *, at_least: int = 2) -> dict[str, str]:
     """Dotted paths without the leading words that the reader does not need to tell them apart.
 
-    At least the last two words stay: `masking.ratio` says more than `ratio`.
+    Args:
+        paths: All of them.
+        at_least: Words that stay: `masking.ratio` says more than `ratio`, where there is room.
     """
     names = {}
     for path in paths:
         words = path.split(".")
         others = [other.split(".") for other in paths if other != path]
-        kept = min(2, len(words))
+        kept = min(at_least, len(words))
         while kept < len(words) and any(other[-kept:] == words[-kept:] for other in others):
             kept += 1
         names[path] = ".".join(words[-kept:])

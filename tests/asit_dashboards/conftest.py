@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from asit_platform.study.store import StudyView, open_study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+
+from asit_platform.study.store import StudyView, open_study
 
 LEVELS = [0.40, 0.52, 0.46, 0.30, 0.55, 0.35, 0.58, 0.44, 0.60, 0.33, 0.57, 0.50]
 STATES = "C C P P C P C P C F C P".split()

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asit_dashboards.app import create_app
 from dash import Dash
+
+from asit_dashboards.app import create_app
 
 OUTPUTS = "..studies.children...page.children...shown.data.."
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from werkzeug.serving import make_server
+
 from asit_dashboards.app import create_app
 from asit_dashboards.report import write_report
 from asit_platform.study.store import StudyView
-from werkzeug.serving import make_server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (

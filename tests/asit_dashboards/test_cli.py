@@ -2,6 +2,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from asit_platform.cli import call_command, main
 
 

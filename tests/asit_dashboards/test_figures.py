@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+
 from asit_dashboards import figures
 from asit_dashboards.figures import TrialPoint
 from asit_platform.study.store import StudyView

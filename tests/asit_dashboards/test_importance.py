@@ -3,6 +3,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+
 from asit_dashboards.importance import Importance, importance
 from asit_platform.study.store import StudyView
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from asit_dashboards.pictures import Pictures, read_pictures
 
 
@@ -58,4 +59,13 @@ def test_what_is_missing_or_half_written_is_said(tmp_path: Path) -> None:
     path.write_bytes(b"")
     assert "cannot be read" in str(read_pictures(tmp_path))
     np.savez(path, clip_id=np.array(["a"]), label=np.array([0]))
-    assert "lack corrupted, input, reconstructed" in str(read_pictures(tmp_path))
+    assert "lack corrupted, input" in str(read_pictures(tmp_path))
+
+
+def test_without_a_reconstruction_task_two_panels_are_left(tmp_path: Path) -> None:
+    clip_BTF = np.zeros((1, 4, 2), np.float16)
+    label = {"clip_id": np.array(["a"]), "label": np.array([0])}
+    np.savez(tmp_path / "pictures.npz", input=clip_BTF, corrupted=clip_BTF, **label)  # pyright: ignore[reportArgumentType]
+    data = read_pictures(tmp_path)
+    assert isinstance(data, Pictures)
+    assert (data.names, data.masked_error) == (["input", "corrupted"], [None])

@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from plotly.offline import get_plotlyjs
+
 from asit_dashboards.report import render, write_report
 from asit_dashboards.sections import build_page
 from asit_dashboards.style import SCRIPT
 from asit_platform.study.store import StudyView, open_study
-from plotly.offline import get_plotlyjs
 
 MakeView = Callable[..., StudyView]
 ROW: dict[str, Any] = {"params": {"pretrain.masking.ratio": 0.5}, "elapsed_s": 2.0}

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from asit_dashboards.words import duration_text, finding, short_names, value_text
 from asit_platform.study.store import StudyView
 
