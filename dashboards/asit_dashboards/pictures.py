@@ -56,7 +56,7 @@ def read_pictures(folder: Path, label_names: Sequence[str] = ()) -> Pictures | s
         return "The best trial has written no pictures."
     try:
         # A trial may be writing this file right now: whatever is half there is not drawn.
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return "The best trial's pictures cannot be read (half written or damaged)."
