@@ -54,7 +54,10 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
     app.callback()(_root)
     commands = {point.name: point for point in entry_points(group=COMMAND_GROUP)}
     asked = next((word for word in arguments if not word.startswith("-")), None)
-    names = [asked] if asked in commands else sorted(commands)
+    if asked in commands:
+        names = [asked]
+    else:
+        names = [] if "--version" in arguments else sorted(commands)
     for name in names:
         _add(app, commands[name])
     return app

@@ -162,4 +162,4 @@ def _ray() -> Iterator[Finding]:
         f"starts: {nodes} node{'s' if nodes > 1 else ''}, {resources.get('CPU', 0):g} CPU, "
         f"{resources.get('GPU', 0):g} GPU, object store {store:.1f} GiB"
     )
-    yield Finding("ray", "good", text)
+    yield Finding("ray cluster", "good", text)
