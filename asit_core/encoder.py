@@ -1,8 +1,8 @@
 """The spectrogram transformer: patches of a log-mel spectrogram through timm's blocks.
 
-Shapes: `B` clips, `T` frames, `F` mel bins, `N` patches, `D` width. Time comes first, as in ASiT:
-token
-`t * (F / patch_bins) + f` is the patch in column `t` of time and row `f` of frequency.
+Shapes: `B` clips, `T` frames, `F` mel bins, `N` patches, `P` values per patch, `D` width. Time
+comes first, as in ASiT: patch token `t * (F / patch_bins) + f` is the patch in column `t` of time
+and row `f` of frequency.
 """
 
 from dataclasses import dataclass
@@ -48,6 +48,11 @@ class EncoderConfig:
                 f"input_bins must be a multiple of patch_bins ({self.patch_bins}), "
                 f"but got {self.input_bins}"
             )
+        if not 1.0 <= self.embed_dim * self.mlp_ratio < float("inf"):
+            raise ValueError(
+                f"mlp_ratio must be finite and leave at least one hidden unit, "
+                f"but got {self.mlp_ratio}"
+            )
         if not 0.0 <= self.drop_path_rate < 1.0:
             raise ValueError(f"drop_path_rate must be in [0, 1), but got {self.drop_path_rate}")
 
@@ -55,8 +60,8 @@ class EncoderConfig:
 class SpectrogramEncoder(nn.Module):
     """Vision transformer over (time, mel) patches with one class token.
 
-    Source: ASiT (arXiv:2211.13189), Sec. III-A; blocks as in ViT (pre-norm, GELU), LayerNorm eps
-    1e-6.
+    Source: ASiT (arXiv:2211.13189), Sec. III-A; blocks as in ViT: pre-norm, GELU, LayerNorm with
+    eps 1e-6.
     """
 
     def __init__(self, config: EncoderConfig, *, input_frames: int) -> None:
@@ -98,8 +103,7 @@ class SpectrogramEncoder(nn.Module):
             last norm.
 
         Raises:
-            ValueError: If the mel bins differ from the config's or a clip is shorter than one
-            patch.
+            ValueError: If the mel bins differ from the config's, or clips are shorter than a patch.
         """
         frames, bins = log_mel_BTF.shape[1:]
         if bins != self.config.input_bins or frames < self.config.patch_frames:
@@ -126,7 +130,7 @@ class SpectrogramEncoder(nn.Module):
         """Fused attention, except under bf16 on a CPU: there its backward is six times slower."""
         fused = not (device_type == "cpu" and torch.is_autocast_enabled("cpu"))
         for block in self.blocks:
-            block.attn.fused_attn = fused  # pyright: ignore[reportArgumentType]
+            block.attn.fused_attn = fused  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Positional embedding (1, 1 + N, D), bilinearly resized to another grid of patches."""

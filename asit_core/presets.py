@@ -114,6 +114,7 @@ def _nano(config: PretrainConfig) -> PretrainConfig:
             final_weight_decay=0.05,
             beta2=0.95,
         ),
+        weight_init="xavier",
         epochs=20,
         batch_size=32,
         donor_group=8,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from asit_core.encoder import EncoderConfig, SpectrogramEncoder
 from asit_core.heads import ProjectionHead, ProjectionHeadConfig, Prototypes
-from asit_core.initialization import initialize
+from asit_core.initialization import WeightInit, initialize
 from asit_core.masking import MaskingConfig
 from asit_core.optim import OptimizerConfig
 from asit_core.precision import Precision
@@ -57,6 +57,7 @@ class PretrainConfig:
     optimizer: OptimizerConfig
     student_temperature: float = 0.1
     loss_weights: Literal["fixed", "uncertainty"] = "fixed"
+    weight_init: WeightInit = "normal"
     epochs: int = 100
     batch_size: int = 128
     donor_group: int = 16
@@ -172,7 +173,7 @@ class Pretrainer(nn.Module):
             if pretext.patch_distillation
             else None
         )
-        initialize(self, seed=seed)
+        initialize(self, seed=seed, weight_init=config.weight_init)
         distills = self.clip_distillation or self.patch_distillation
         self.teacher = make_teacher(self.student) if distills else None
         self.log_variances = (

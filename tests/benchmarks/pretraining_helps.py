@@ -37,7 +37,7 @@ from asit_platform.training.features import ClipVectors, encode, statistics_vect
 from asit_platform.training.finetune import finetune, predict
 from asit_platform.training.worker import Metrics, Normalization, pretrain
 
-EPOCHS = 200  # of ten steps: 2,000 steps on 320 clips
+EPOCHS = 80  # of ten steps
 FINETUNE = FinetuneConfig(epochs=40, batch_size=32, lr=1e-3, weight_decay=0.05, warmup_ratio=0.1)
 
 
@@ -46,7 +46,7 @@ def pretraining() -> PretrainConfig:
     nano = create_config("asit", size="nano")
     return dataclasses.replace(
         nano,
-        views=ViewsConfig(num_views=1, crop_frames=128),
+        views=ViewsConfig(num_views=2, crop_frames=128),
         pretext=PretextConfig(
             reconstruction=ReconstructionConfig(weight=1.0, hidden_dim=192, bottleneck_dim=64)
         ),
