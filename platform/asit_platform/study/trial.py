@@ -28,7 +28,7 @@ from asit_platform.study.trial_files import (
     write_predictions,
 )
 from asit_platform.training.features import ClipVectors, encode, statistics_vectors
-from asit_platform.training.launch import PretrainJob, launch
+from asit_platform.training.launch import PretrainJob, TuneMessage, launch
 from asit_platform.training.worker import Metrics, Normalization
 from asit_platform.trial_config import TrialConfig
 
@@ -54,7 +54,7 @@ def run_trial(
     resources: ResourceSpec,
     report: Callable[[Metrics], None],
     transductive: bool = False,
-    in_tune: bool = True,
+    tune_message: TuneMessage | None = None,
 ) -> Metrics:
     """Pre-train and probe.
 
@@ -70,7 +70,7 @@ def run_trial(
         resources: What the trial may use.
         report: Given each epoch's metrics in order, past ones again after a resume.
         transductive: Whether the test fold's clips, without labels, are pre-trained on.
-        in_tune: Whether the caller is a Tune trial.
+        tune_message: For a Tune trial with several workers: what Tune is told of an epoch.
 
     Returns:
         The last epoch's metrics.
@@ -97,7 +97,7 @@ def run_trial(
             normalization=Normalization(*info.mean_std(folds)),
         ),
     )
-    history = launch(job, resources, report, in_tune=in_tune)
+    history = launch(job, resources, report, tune_message=tune_message)
     write_cost(folder, history, resources, num_clips=len(info.clips(folds)))
     return history[-1]
 

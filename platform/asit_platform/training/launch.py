@@ -23,6 +23,8 @@ from asit_platform.training.worker import Metrics, Normalization, Worker, pretra
 METRICS_NAME = "metrics.jsonl"
 
 Evaluate = Callable[[Pretrainer, int], Metrics]
+# Picklable; None where Tune is to be told nothing.
+TuneMessage = Callable[[Metrics], dict[str, Any] | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,11 @@ class PretrainJob:
 
 
 def launch(
-    job: PretrainJob, resources: ResourceSpec, report: Callable[[Metrics], None], *, in_tune: bool
+    job: PretrainJob,
+    resources: ResourceSpec,
+    report: Callable[[Metrics], None],
+    *,
+    tune_message: TuneMessage | None,
 ) -> list[Metrics]:
     """Run a job to its end; returns the metrics of every epoch.
 
@@ -86,12 +92,12 @@ def launch(
         job: What to run.
         resources: One worker runs inline, more run in a `TorchTrainer`.
         report: Called after every epoch of an inline run.
-        in_tune: Whether this is a Tune trial: then Ray Train's workers report to Tune themselves.
+        tune_message: For a Tune trial with several workers: what Tune is told of an epoch.
     """
     if resources.num_workers == 1:
         run_inline(job, resources, report)
     else:
-        run_distributed(job, resources, in_tune=in_tune)
+        run_distributed(job, resources, tune_message=tune_message)
     return read_metrics(job.folder)
 
 
@@ -104,7 +110,9 @@ def run_inline(
     job.run(Worker(device=torch.device("cuda" if on_gpu else "cpu")), report)
 
 
-def run_distributed(job: PretrainJob, resources: ResourceSpec, *, in_tune: bool) -> None:
+def run_distributed(
+    job: PretrainJob, resources: ResourceSpec, *, tune_message: TuneMessage | None = None
+) -> None:
     """Train in Ray Train workers, which keep their own placement group."""
     per_worker = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
     trainer = ray.train.torch.TorchTrainer(
@@ -118,10 +126,25 @@ def run_distributed(job: PretrainJob, resources: ResourceSpec, *, in_tune: bool)
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=str(job.folder.resolve() / "ray"),
-            callbacks=[TuneReportCallback()] if in_tune else [],
+            callbacks=[_ReportToTune(tune_message)] if tune_message else [],
         ),
     )
     trainer.fit()
+
+
+class _ReportToTune(TuneReportCallback):
+    """Passes rank 0's metrics on to the Tune trial that started these workers."""
+
+    def __init__(self, message: TuneMessage) -> None:
+        super().__init__()
+        self._message = message
+
+    def after_report(
+        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
+    ) -> None:
+        message = self._message(metrics[0])
+        if message is not None:
+            super().after_report(run_context, [message], None)
 
 
 def _train_loop(loop_config: dict[str, Any]) -> None:

@@ -94,7 +94,7 @@ def test_one_worker_of_ray_train_computes_the_bits_of_an_inline_run(source, tmp_
     inline = _job(source, tmp_path / "inline")
     run_inline(inline, resources, lambda _metrics: None)
     trained = _job(source, tmp_path / "train")
-    run_distributed(trained, resources, in_tune=False)
+    run_distributed(trained, resources)
 
     tensors, metrics = _results(inline.folder)
     other_tensors, other_metrics = _results(trained.folder)
@@ -108,7 +108,7 @@ def test_two_workers_train_what_one_trains(source, tmp_path):
     one = _job(source, tmp_path / "one")
     run_inline(one, ResourceSpec(), lambda _metrics: None)
     two = _job(source, tmp_path / "two")
-    run_distributed(two, ResourceSpec(num_workers=2, cpus_per_worker=0.5), in_tune=False)
+    run_distributed(two, ResourceSpec(num_workers=2, cpus_per_worker=0.5))
 
     _, metrics = _results(one.folder)
     _, other_metrics = _results(two.folder)
