@@ -189,7 +189,6 @@ def _run_job(
                 resources=spec.resources,
                 report=_ignore,
                 transductive=spec.transductive,
-                in_tune=False,
                 **common,
             )
         case "untrained":

@@ -148,8 +148,6 @@ def run_search(
         tune.Tuner(
             tune.with_resources(trainable, _reserve(spec)),
             tune_config=tune.TuneConfig(
-                metric=spec.metric.name,
-                mode=context.mode,
                 search_alg=searcher,
                 scheduler=scheduler,
                 num_samples=-1,
@@ -218,6 +216,7 @@ def _run_row(config: dict[str, Any], *, context: StudyContext, source: ClipSourc
             folder=folder,
             resources=spec.resources,
             report=reports,
+            tune_message=reports.message,
             transductive=spec.transductive,
         )
         reports.finish(metrics)
@@ -239,8 +238,13 @@ class _Reports:
 
     def __call__(self, metrics: Mapping[str, float]) -> None:
         self._epoch = int(metrics[TIME_ATTR])
-        if self._epoch < self._num_epochs:
-            tune.report(self._pack(metrics))
+        message = self.message(metrics)
+        if message is not None:
+            tune.report(message)
+
+    def message(self, metrics: Mapping[str, float]) -> dict[str, Any] | None:
+        """What Tune is told of an epoch; None for the last one, which `finish` tells."""
+        return self._pack(metrics) if metrics[TIME_ATTR] < self._num_epochs else None
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         if self._metric not in metrics:
