@@ -1,9 +1,19 @@
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from ray import cloudpickle
+
+from asit_core.spectrogram import LogMelConfig
+from asit_platform.cluster import start_ray
+from asit_platform.data.prepare import PrepareOptions, prepare
+from asit_platform.data.synthetic import SyntheticConfig, write_synthetic
 from asit_platform.study.record import StudyIdentity, StudyRecord, open_record
+from asit_platform.study.search import quieten_ray
 
 SPEC = {
     "version": 1,
@@ -19,6 +29,7 @@ SPEC = {
         "parameters": {"x": {"min": 0.0, "max": 1.0}},
     },
 }
+OpenToy = Callable[..., AbstractContextManager[StudyRecord]]
 
 
 def create_identity(**changes: object) -> StudyIdentity:
@@ -40,10 +51,43 @@ def study_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_toy(study_folder: Path) -> Callable[..., contextmanager]:
+def open_toy(study_folder: Path) -> OpenToy:
     @contextmanager
     def open_it(**changes: object) -> Iterator[StudyRecord]:
         with open_record(study_folder, create_identity(**changes)) as record:
             yield record
 
     return open_it
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    quieten_ray()
+    with start_ray(address="local", num_cpus=2, object_store_bytes=200 * 2**20):
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder of a hundred short clips in five folds."""
+    folder = tmp_path_factory.mktemp("tiny")
+    config = SyntheticConfig(clips_per_class=10, duration_s=0.5)
+    listing = write_synthetic(folder / "audio", config)
+    front_end = LogMelConfig(sample_rate_hz=16000, num_mel_bins=16)
+    with start_ray(address="local", num_cpus=2, object_store_bytes=200 * 2**20):
+        prepare(listing, folder / "data", PrepareOptions(front_end=front_end))
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def toy_sweep() -> ModuleType:
+    """`toy_sweep.py` as a module; workers cannot import a test, so it travels whole."""
+    path = Path(__file__).with_name("toy_sweep.py")
+    spec = importlib.util.spec_from_file_location("toy_sweep", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["toy_sweep"] = module
+    spec.loader.exec_module(module)
+    cloudpickle.register_pickle_by_value(module)
+    return module

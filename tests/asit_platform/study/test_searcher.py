@@ -3,11 +3,12 @@ import math
 
 import optuna
 import pytest
+from optuna.trial import TrialState
+
 from asit_platform.spec import ParameterSpec
 from asit_platform.study.scheduler import create_asha
 from asit_platform.study.searcher import SearchSpace, StudySearcher
 from asit_platform.study.store import open_study
-from optuna.trial import TrialState
 
 PARAMETERS = {
     "ratio": ParameterSpec(min=0.3, max=0.8),
