@@ -8,6 +8,7 @@ with the encoder's patches.
 Shapes: `V` views, `B` clips, `T` frames, `F` mel bins, `M` rectangles.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -55,13 +56,21 @@ class MaskingConfig:
             raise ValueError(f"align must be at least 1, but got {self.align}")
 
     def check_fits(self, frames: int, bins: int) -> None:
-        """Raise ValueError if the largest rectangle would not exceed the smallest."""
+        """Raise ValueError if no rectangles could hide the shares asked for in such views."""
         smaller = min(int(frames * self.block_max), int(bins * self.block_max))
         if smaller <= self.align:
             raise ValueError(
                 f"block_max must allow rectangles larger than align ({self.align}) in views of "
                 f"{frames} x {bins}, but got {self.block_max}"
             )
+        highest = _reach(frames, self) * _reach(bins, self) / (frames * bins)
+        for name in ("ratio", "alien_ratio"):
+            if getattr(self, name) > highest:
+                raise ValueError(
+                    f"{name} must be at most {highest:.3f}, all that rectangles with align "
+                    f"{self.align} and block_max {self.block_max} can hide in views of "
+                    f"{frames} x {bins}, but got {getattr(self, name)}"
+                )
 
 
 class Corruption(NamedTuple):
@@ -98,9 +107,8 @@ def corrupt(
     Raises:
         ValueError: If B is not a multiple of `donor_group`.
 
-    Source: ASiT (arXiv:2211.13189), Sec. III-B, with the released program's law: a fair coin per
-    view decides
-    the fill, and an alien view starts again from the clean view.
+    Source: ASiT (arXiv:2211.13189), Sec. III-B, with the released program's law: a coin per view
+    decides the fill, and an alien view starts again from the clean view.
     """
     num_views, num_clips, frames, bins = views_VBTF.shape
     if num_clips % donor_group:
@@ -146,23 +154,22 @@ def gmml_masks(
         Boolean (B, frames, bins), True = hidden.
 
     Source: GMML (arXiv:2205.14986) as released with ASiT. There each mask is a Python loop; here
-    all
-    masks of a batch are drawn at once, with the same law.
+    all masks of a batch are drawn at once, with the same law.
     """
     config.check_fits(frames, bins)
     hidden_BTF = torch.zeros(len(keys_B), frames, bins, dtype=torch.bool, device=keys_B.device)
     goal_B = (target_B * (frames * bins)).ceil().long()
-    first_draw = 3  # `corrupt` uses the first three of each key's stream
-    while True:
-        num_draws = first_draw + _BLOCKS_PER_ROUND * _DRAWS_PER_BLOCK
-        draws_B = uniform(keys_B, num_draws)[:, first_draw:]
+    num_draws = _BLOCKS_PER_ROUND * _DRAWS_PER_BLOCK
+    # `corrupt` uses the first three draws of each key's stream.
+    for skip in itertools.count(3, num_draws):
+        draws_B = uniform(keys_B, num_draws, skip=skip)
         order_BTF = _first_cover(draws_B.unflatten(1, (-1, _DRAWS_PER_BLOCK)), frames, bins, config)
         order_BTF = order_BTF.masked_fill(hidden_BTF, -1)  # covered in an earlier round
         blocks_B = _blocks_needed(order_BTF.flatten(1), goal_B)
         hidden_BTF = order_BTF < blocks_B[:, None, None]
         if bool((hidden_BTF.flatten(1).sum(1) >= goal_B).all()):
-            return hidden_BTF
-        first_draw = num_draws
+            break
+    return hidden_BTF
 
 
 def _first_cover(draws_BM4: Tensor, frames: int, bins: int, config: MaskingConfig) -> Tensor:
@@ -195,6 +202,14 @@ def _intervals(
     length_BM = align + (length_draw_BM * (longest - align)).floor()
     length_BM = torch.minimum(length_BM, size - start_BM)
     return start_BM, (length_BM / align).round() * align
+
+
+def _reach(size: int, config: MaskingConfig) -> int:
+    """Where the furthest interval that `_intervals` can draw ends: pixels past it stay visible."""
+    align, longest = config.align, int(size * config.block_max) - 1  # draws stay below 1
+    starts = range(0, size - align, align)
+    ends = (start + round(min(longest, size - start) / align) * align for start in starts)
+    return min(size, max(ends))
 
 
 def _inside(start_BM: Tensor, length_BM: Tensor, size: int) -> Tensor:

@@ -72,19 +72,20 @@ def _shift_right(bits: Tensor, by: int) -> Tensor:
     return (bits >> by) & ((1 << (64 - by)) - 1)
 
 
-def uniform(keys_B: Tensor, num: int) -> Tensor:
+def uniform(keys_B: Tensor, num: int, *, skip: int = 0) -> Tensor:
     """Uniform draws in [0, 1), the same on every device.
 
     Args:
         keys_B: int64 keys from `clip_keys`, any leading shape.
         num: Draws per key.
+        skip: Draws of each key's stream to pass over, at no cost.
 
     Returns:
-        float64 tensor (B, num); draw i of a key does not depend on `num`.
+        float64 tensor (B, num): draws `skip` to `skip + num` of each key's stream.
 
     Source: SplitMix64, Steele et al. 2014, Fig. 17; the upper 53 bits make the float.
     """
-    counter = torch.arange(1, num + 1, dtype=torch.int64, device=keys_B.device)
+    counter = torch.arange(skip + 1, skip + num + 1, dtype=torch.int64, device=keys_B.device)
     bits = keys_B.unsqueeze(-1) + counter * _GOLDEN_GAMMA
     bits = (bits ^ _shift_right(bits, 30)) * _MIX_1
     bits = (bits ^ _shift_right(bits, 27)) * _MIX_2
