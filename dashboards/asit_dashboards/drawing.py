@@ -102,6 +102,8 @@ def draw_best_so_far(data: BestSoFar, metric: str) -> go.Figure:
             hovertemplate="trial %{x} failed<extra></extra>",
         )
     figure.update_xaxes(title_text="trial (number)", tickformat="d", range=[-0.5, last + 0.5])
+    if last <= 20:
+        figure.update_xaxes(dtick=1)
     figure.update_yaxes(title_text=metric_title(metric, "on the selection fold"))
     return finish(figure, height=360)
 

@@ -24,7 +24,7 @@ def draw_parallel(data: Comparable, axes: Sequence[Axis], metric: str, *, goal: 
     low, high = min(values), max(values)
     pad = (high - low or 1) * 0.03
     # Names stand over their axes on two lines, as wide as their number leaves room for.
-    width = min(20, max(12, 150 // (len(axes) + 1)))
+    width = min(20, max(12, 160 // (len(axes) + 1)))
     names = short_names([axis.name for axis in axes], at_least=2 if width == 20 else 1)
     dimensions = [
         {
@@ -38,7 +38,7 @@ def draw_parallel(data: Comparable, axes: Sequence[Axis], metric: str, *, goal: 
     ]
     dimensions.append(
         {
-            "label": f"{escape(shorten(metric, width))}<br>epoch {data.epoch}{unit_of(metric)}",
+            "label": f"{escape(shorten(metric, 20))}<br>epoch {data.epoch}{unit_of(metric)}",
             "values": values,
             "range": [low - pad, high + pad],
         }
@@ -53,7 +53,7 @@ def draw_parallel(data: Comparable, axes: Sequence[Axis], metric: str, *, goal: 
                 "cmin": low - pad,
                 "cmax": high + pad,
             },
-            labelfont={"size": 12, "color": INK},
+            labelfont={"size": 12 if width == 20 else 10, "color": INK},
             tickfont={"size": 11, "color": INK},
             rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
         )

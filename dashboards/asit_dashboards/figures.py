@@ -271,15 +271,14 @@ def _choice_axis(name: str, choices: Sequence[Any] | None, values: Sequence[Any]
 
 
 def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    marks = [
-        digit * 10.0**power
-        for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for digit in (1, 2, 5)
-    ]
-    inside = [mark for mark in marks if low * 0.999 <= mark <= high * 1.001]
-    if len(inside) > 6:
-        inside = [mark for mark in inside if f"{mark:e}".startswith("1")]
-    return [(math.log10(mark), f"{mark:.4g}") for mark in inside or [low, high]]
+    """Both ends, and between them ones, twos and fives that keep clear of the ends."""
+    start, end = math.log10(low), math.log10(high)
+    clear = 0.1 * (end - start)
+    digits = (1, 2, 5) if end - start < 2 else (1,)
+    powers = range(math.floor(start), math.ceil(end) + 1)
+    marks = [math.log10(digit) + power for power in powers for digit in digits]
+    inside = [mark for mark in marks if start + clear < mark < end - clear]
+    return [(place, f"{10**place:.4g}") for place in dict.fromkeys([start, *inside, end])]
 
 
 def choice_key(value: object) -> str:

@@ -97,7 +97,8 @@ def in_lines(name: str, width: int = 24) -> str:
     head, found, tail = name.rpartition(separator)
     if not found:
         return shorten(name, width)
-    return f"{shorten(head, width)}{found}<br>{shorten(tail, width)}"
+    first = head + found if len(head) <= width else shorten(head, width)
+    return f"{first}<br>{shorten(tail, width)}"
 
 
 def escape(text: str) -> str:

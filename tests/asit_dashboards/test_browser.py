@@ -41,7 +41,7 @@ def visit(address: str, folder: Path) -> Seen:
     done = subprocess.run(
         [CHROMIUM, *FLAGS, OFFLINE, f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}",
          "--dump-dom", address],
-        capture_output=True, text=True, check=True, timeout=120,
+        capture_output=True, text=True, check=True, timeout=240,
     )  # fmt: skip
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     errors = [line for line in console if "rror" in line or "Refused" in line]
