@@ -17,7 +17,7 @@ from asit_core.precision import Precision, autocast
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinetuneConfig:
-    """A plain recipe: AdamW, warm-up, cosine; random crops; everything is trained."""
+    """A plain recipe: AdamW, warm-up, cosine; random crops of rolled clips; everything is trained."""
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -27,6 +27,7 @@ class FinetuneConfig:
     warmup_ratio: float = 0.1
     weight_decay: float = 0.05
     label_smoothing: float = 0.0
+    roll_probability: float = 0.5
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
@@ -40,6 +41,8 @@ class FinetuneConfig:
             raise ValueError(f"weight_decay must be at least 0, but got {self.weight_decay}")
         if not 0.0 <= self.warmup_ratio <= 1.0:
             raise ValueError(f"warmup_ratio must be in [0, 1], but got {self.warmup_ratio}")
+        if not 0.0 <= self.roll_probability <= 1.0:
+            raise ValueError(f"roll_probability must be in [0, 1], but got {self.roll_probability}")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing must be in [0, 1), but got {self.label_smoothing}")
 

@@ -34,7 +34,9 @@ def finetune(
         weight_decay=config.weight_decay,
     )
     dtype = autocast_dtype(config.precision, encoder.cls_token.device)
-    views = ViewsConfig(num_views=1, crop_frames=crop_frames, roll_probability=0.0)
+    views = ViewsConfig(
+        num_views=1, crop_frames=crop_frames, roll_probability=config.roll_probability
+    )
     total_steps, step = config.epochs * stream.steps_per_epoch, 0
     for epoch in range(config.epochs):
         for batch in stream.epoch(epoch):
