@@ -17,7 +17,7 @@ from asit_core.precision import Precision, autocast
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinetuneConfig:
-    """A plain recipe: AdamW, warm-up, cosine; random crops of rolled clips; everything is trained."""
+    """A plain recipe: AdamW, warm-up, cosine; crops of rolled clips; everything is trained."""
 
     __pydantic_config__ = {"extra": "forbid"}
 

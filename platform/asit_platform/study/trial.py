@@ -170,7 +170,12 @@ class Evaluation:
         if last and self.evaluate_on == "select":
             clips = read_all(self.source, (self.split.select,))
             write_pictures(
-                self.folder, pretrainer, clips, normalization=self.normalization, seed=self.seed
+                self.folder,
+                pretrainer,
+                clips,
+                normalization=self.normalization,
+                seed=self.seed,
+                hop_ms=self.info.front_end["hop_ms"],
             )
         due = epoch % self.config.probe.every_epochs == 0 and self.evaluate_on == "select"
         return self.probe(pretrainer, name=f"epoch_{epoch:04d}") if due or last else {}

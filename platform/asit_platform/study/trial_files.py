@@ -127,6 +127,7 @@ def write_pictures(
     *,
     normalization: Normalization,
     seed: int,
+    hop_ms: float,
 ) -> None:
     """Eight clips of one view as input, corrupted and, if the task is present, reconstructed.
 
@@ -160,6 +161,7 @@ def write_pictures(
     )
     arrays = {
         "clip_id": np.array(batch.clip_ids),
+        "hop_ms": np.array(hop_ms),
         "label": batch.label_B.numpy(),
         "input": clean_VBTF[0].cpu().numpy().astype(np.float16),
         "corrupted": corruption.corrupted_VBTF[0].cpu().numpy().astype(np.float16),
