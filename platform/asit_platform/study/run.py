@@ -40,6 +40,7 @@ from asit_platform.study.search import (
     run_search,
 )
 from asit_platform.study.store import RESULT_FILE, StudyView, TrialRow, open_study
+from asit_platform.study.table import format_value, shorten_paths
 from asit_platform.trial_config import TrialConfig
 
 ENVIRONMENT_FILE = "environment.json"
@@ -77,6 +78,7 @@ def run_sweep(
     """
     info = DatasetInfo.open(spec.data.resolve())
     _check_folds(spec, info)
+    _check_mel_bins(spec, info)
     folder = (results_dir / spec.name).resolve()
     context = StudyContext(spec=spec, info=info, folder=folder, functions=functions)
     with open_record(folder, _create_identity(context)) as record:
@@ -101,9 +103,10 @@ def describe_result(outcome: SweepOutcome) -> list[str]:
         lines.append("transductive: unlabelled test clips took part in pre-training")
     lines += [_show_line(row["label"], row, num=len(row["values"])) for row in result["rows"]]
     for difference in result["differences"]:
-        label = f"pre-trained minus {difference['against'].replace('_', ' ')}"
+        label = f"pre-trained minus {difference['against'].replace('log_mel_', 'log-mel ')}"
         lines.append(_show_line(label, difference, num=difference["n"]))
-    params = ", ".join(f"{path}={value}" for path, value in best["params"].items())
+    labels = zip(shorten_paths(list(best["params"])), best["params"].values(), strict=True)
+    params = ", ".join(f"{label} {format_value(value)}" for label, value in labels)
     lines.append(f"best trial {best['number']}: {params}")
     selected = f"{best['selected_value']:.4f} on fold {result['split']['select']}"
     lines.append(f"  {selected} (selected, optimistic)")
@@ -251,6 +254,16 @@ def _check_folds(spec: SweepSpec, info: DatasetInfo) -> None:
     if missing:
         raise PlatformError(
             f"split must name folds of {info.folder} ({list(info.folds)}), but got {missing}"
+        )
+
+
+def _check_mel_bins(spec: SweepSpec, info: DatasetInfo) -> None:
+    input_bins = spec.resolve({}).pretrain.encoder.input_bins
+    if input_bins != info.num_mel_bins:
+        raise PlatformError(
+            f"trial.pretrain.encoder.input_bins must be {info.num_mel_bins}, the mel bins of "
+            f"{info.folder}, but got {input_bins}; set it, or prepare the data with "
+            f"--num-mels {input_bins}"
         )
 
 

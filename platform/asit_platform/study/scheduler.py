@@ -6,14 +6,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
 
 TIME_ATTR = "epoch"
-# In a trial's very last report, when all its files are written.
-FINISHED_KEY = "finished"
 
 
 class ReplayableAsha(AsyncHyperBandScheduler):
@@ -37,19 +35,6 @@ class ReplayableAsha(AsyncHyperBandScheduler):
             # At `max_t` ASHA stops a trial before it takes note of the value.
             if epoch >= self._max_t:
                 self.on_trial_complete(controller, trial, result)
-
-    def on_trial_result(
-        self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]
-    ) -> str:
-        """As Ray's, but the last epoch ends a trial only when it says that it has finished.
-
-        Until then it may have files to write.
-        """
-        action = super().on_trial_result(tune_controller, trial, result)
-        at_the_end = result.get(self._time_attr, 0) >= self._max_t
-        if at_the_end and not result.get(FINISHED_KEY, False):
-            return TrialScheduler.CONTINUE
-        return action
 
     def on_trial_complete(
         self, tune_controller: "TuneController", trial: Trial, result: dict[str, Any]

@@ -17,17 +17,17 @@ from typing import Any, Literal, NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.result import AUTO_RESULT_KEYS
 from ray.tune.search import Searcher
 
 from asit_core.seeding import numpy_stream
 from asit_platform.spec import ParameterSpec
 from asit_platform.study.record import Ending, StudyRecord
-from asit_platform.study.scheduler import FINISHED_KEY, TIME_ATTR, ReplayableAsha
+from asit_platform.study.scheduler import TIME_ATTR, ReplayableAsha
 
-# Reported beside epoch and metric: everything the trial said, as JSON; and, with a metric that is
-# no number, why trying again would not help.
+# Reported beside epoch and metric: everything the trial said, as JSON; in its very last report,
+# that it came to its end; and, with a metric that is no number, why it would end so again.
 METRICS_KEY = "metrics"
+FINISHED_KEY = "finished"
 REASON_KEY = "reason"
 
 # Optuna's default of ten leaves a sweep of twelve to chance.
@@ -190,7 +190,7 @@ class StudySearcher(Searcher):
             live.number,
             epoch=int(result[TIME_ATTR]),
             value=value if math.isfinite(value) else None,
-            metrics=_read_metrics(result),
+            metrics=json.loads(result[METRICS_KEY]),
             elapsed_s=live.elapsed_before_s + time.monotonic() - live.started_s,
         )
 
@@ -211,19 +211,6 @@ class StudySearcher(Searcher):
             return Ending(state="COMPLETE", epoch=epoch, value=value)
         reason = f"stopped by the scheduler at epoch {epoch} of {self._num_epochs}"
         return Ending(state="PRUNED", epoch=epoch, value=value, reason=reason)
-
-
-def _read_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    if METRICS_KEY in result:
-        return json.loads(result[METRICS_KEY])
-    # Ray Train's workers report to Tune themselves, in their own words and among Tune's.
-    return {
-        name: float(value)
-        for name, value in result.items()
-        if isinstance(value, int | float)
-        and name not in AUTO_RESULT_KEYS
-        and not name.startswith("config/")
-    }
 
 
 def _suggest(trial: optuna.trial.Trial, path: str, parameter: ParameterSpec) -> Any:

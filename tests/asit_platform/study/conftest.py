@@ -2,6 +2,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -50,14 +51,19 @@ def study_folder(tmp_path: Path) -> Path:
     return tmp_path / "results" / "toy"
 
 
-@pytest.fixture
-def open_toy(study_folder: Path) -> OpenToy:
+@pytest.fixture(scope="session")
+def open_study_record() -> Callable[..., AbstractContextManager[StudyRecord]]:
     @contextmanager
-    def open_it(**changes: object) -> Iterator[StudyRecord]:
-        with open_record(study_folder, create_identity(**changes)) as record:
+    def open_it(folder: Path, **changes: object) -> Iterator[StudyRecord]:
+        with open_record(folder, create_identity(**changes)) as record:
             yield record
 
     return open_it
+
+
+@pytest.fixture
+def open_toy(study_folder: Path, open_study_record: OpenToy) -> OpenToy:
+    return partial(open_study_record, study_folder)
 
 
 @pytest.fixture(scope="module")
