@@ -25,6 +25,7 @@ LOCAL = "local"
 # Ray's own default is 30 % of the machine; on a shared one only what is free is ours to take.
 OBJECT_STORE_SHARE = 0.3
 MIN_OBJECT_STORE_BYTES = 100 * 2**20
+START_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +84,7 @@ def start_ray(
             (https://github.com/ray-project/ray/pull/58515).
 
     Raises:
-        PlatformError: If no cluster answers at the address.
+        PlatformError: If Ray does not start, or no cluster answers at the address.
     """
     if ray.is_initialized():
         yield
@@ -91,13 +92,11 @@ def start_ray(
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
-        ray.init(
-            address=LOCAL,
+        _start_here(
             num_cpus=num_cpus,
             num_gpus=num_gpus,
             object_store_memory=object_store_bytes or _free_object_store_bytes(),
             include_dashboard=with_dashboard,
-            dashboard_host="127.0.0.1",
             **quiet,
         )
     else:
@@ -198,6 +197,23 @@ def _check_largest_node(resources: ResourceSpec, nodes: Sequence[Mapping[str, fl
         f"resources: a worker takes {resources.cpus_per_worker:g} CPU and "
         f"{resources.gpus_per_worker:g} GPU on one node, but the nodes have {shapes}"
     )
+
+
+def _start_here(**settings: Any) -> None:
+    failure: Exception | None = None
+    for _ in range(START_ATTEMPTS):
+        try:
+            ray.init(address=LOCAL, dashboard_host="127.0.0.1", **settings)
+        except Exception as error:
+            # Ray raises a plain Exception where its processes were not up within its 30 seconds.
+            failure = error
+            ray.shutdown()
+        else:
+            return
+    reason = " ".join(str(failure).split())
+    raise PlatformError(
+        f"Ray does not start on this machine (is it busy, or short of memory?); it says: {reason}"
+    ) from failure
 
 
 def _join(address: str, quiet: Mapping[str, Any]) -> None:

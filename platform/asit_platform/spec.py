@@ -6,6 +6,7 @@ rule and value; ranges are tried at both ends, so nothing illegal is met after a
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import re
@@ -220,7 +221,7 @@ def _read_settings(
 
 def _with_typed_parameters(spec: SweepSpec, faults: list[Fault]) -> SweepSpec:
     """The spec with limits of the settings' own types, each limit tried in a trial."""
-    typed = dict(spec.search.parameters)
+    typed: dict[str, ParameterSpec] = {}
     for path, parameter in spec.search.parameters.items():
         where = f"search.parameters.{path}"
         if path == "pretrain.epochs":
@@ -233,6 +234,8 @@ def _with_typed_parameters(spec: SweepSpec, faults: list[Fault]) -> SweepSpec:
         else:
             typed[path] = _typed(parameter, type_at(TrialConfig, path.split(".")))
             faults += _faults_of_limits(spec, path, typed[path])
+    if not faults:
+        faults += _faults_of_pairs(spec, typed)
     return dataclasses.replace(spec, search=dataclasses.replace(spec.search, parameters=typed))
 
 
@@ -285,6 +288,22 @@ def _faults_of_limits(spec: SweepSpec, path: str, parameter: ParameterSpec) -> I
             validate(TrialConfig, with_parameters(spec.trial, {path: value}), path="trial")
         except InvalidError as error:
             yield from (Fault(where, f"{where}: {fault.line}") for fault in error.faults)
+
+
+def _faults_of_pairs(spec: SweepSpec, parameters: Mapping[str, ParameterSpec]) -> Iterator[Fault]:
+    """Limits that are legal alone and not together: a high mask ratio with tiny blocks."""
+    for pair in itertools.combinations(parameters, 2):
+        for values in itertools.product(*(parameters[path].extremes().values() for path in pair)):
+            chosen = dict(zip(pair, values, strict=True))
+            try:
+                validate(TrialConfig, with_parameters(spec.trial, chosen), path="trial")
+            except KeyError:
+                break  # One switches off what the other is a part of; that trial says so.
+            except InvalidError as error:
+                shown = " with ".join(f"{path}={value}" for path, value in chosen.items())
+                where = f"search.parameters.{pair[0]}"
+                yield Fault(where, f"search.parameters: {shown}: {error.faults[0].line}")
+                break
 
 
 def _faults_between_sections(spec: SweepSpec) -> Iterator[Fault]:

@@ -7,6 +7,7 @@ path only; so such a message begins with the field's name, and the path is compl
 import copy
 import dataclasses
 import difflib
+import functools
 import json
 import types
 import typing
@@ -48,7 +49,7 @@ def validate(config_type: type[T], content: Any, *, path: str = "") -> T:
     Raises:
         InvalidError: With every fault found.
     """
-    adapter = TypeAdapter(config_type)
+    adapter = _adapter(config_type)
     try:
         return adapter.validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
@@ -62,6 +63,12 @@ def validate(config_type: type[T], content: Any, *, path: str = "") -> T:
             details = [detail for detail in details if detail["type"] == _UNKNOWN_KEY]
             details += error.errors(include_url=False)
     raise InvalidError([_fault(config_type, detail, path) for detail in details])
+
+
+@functools.cache
+def _adapter(config_type: type[T]) -> TypeAdapter[T]:
+    # Building one takes longer than a hundred validations.
+    return TypeAdapter(config_type)
 
 
 def _without(content: Any, places: Iterable[Sequence[int | str]]) -> Any:

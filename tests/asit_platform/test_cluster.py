@@ -106,6 +106,14 @@ def test_a_cluster_that_does_not_answer_is_named_at_once(address, monkeypatch):
 LIFE_OF_RAY = """
 import ray
 from asit_platform.cluster import ResourceSpec, preflight, start_ray
+from asit_platform.errors import PlatformError
+
+try:
+    with start_ray(address="local", object_store_bytes=1):
+        raise AssertionError("Ray starts with one byte")
+except PlatformError as error:
+    assert str(error).startswith("Ray does not start on this machine"), error
+    assert "minimum" in str(error), error
 
 with start_ray(address="local", num_cpus=2, object_store_bytes=200 * 2**20):
     with start_ray():

@@ -168,6 +168,19 @@ class TestFaults:
         (found,) = lines_of(sweep_file, option)
         assert found.startswith(f"-S {option}: {line}")
 
+    def test_limits_must_go_together(self, sweep_file):
+        (line,) = lines_of(
+            sweep_file,
+            "search.parameters.pretrain.masking.ratio=null",
+            "search.parameters.pretrain.batch_size={values: [32, 48]}",
+            "search.parameters.pretrain.donor_group={values: [8, 16, 32]}",
+            "search.parameters.pretrain.projection_head.bottleneck_dim=null",
+        )
+        assert line.endswith(
+            "search.parameters: pretrain.batch_size=48 with pretrain.donor_group=32: trial."
+            "pretrain.batch_size must be a multiple of donor_group (32), but got 48"
+        )
+
     def test_a_parameter_below_an_absent_part_says_what_is_absent(self, sweep_file):
         (line,) = lines_of(
             sweep_file,
