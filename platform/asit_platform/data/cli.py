@@ -13,7 +13,8 @@ from asit_core.spectrogram import LogMelConfig
 from asit_platform.cluster import start_ray
 from asit_platform.data.dataset import DatasetInfo
 from asit_platform.data.datasets import Listing, read_esc50
-from asit_platform.data.prepare import AUDIO_FOLDER, PrepareOptions, finished_build, prepare
+from asit_platform.data.out_folder import AUDIO_FOLDER, clear, finished_build
+from asit_platform.data.prepare import PrepareOptions, prepare
 from asit_platform.data.progress import progress_bar
 from asit_platform.data.synthetic import SyntheticConfig, synthetic_origin, write_synthetic
 
@@ -82,10 +83,10 @@ def prepare_esc50(
 def synth(
     out: _Out,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
-    clips_per_class: Annotated[int, typer.Option(help="Clips of each of the ten classes.")] = 60,
+    clips_per_class: Annotated[int, typer.Option(help="Clips of each of the ten classes.")] = 120,
     duration: Annotated[float, typer.Option(help="Seconds of a clip.")] = 1.615,
     sample_rate: Annotated[int, typer.Option(help="Of the sound files, in Hz.")] = 16000,
-    num_mels: _NumMels = 128,
+    num_mels: _NumMels = 64,
     keep_silent: _KeepSilent = False,
     max_skipped: _MaxSkipped = 0.05,
     as_json: _Json = False,
@@ -136,6 +137,7 @@ def build_synthetic(config: SyntheticConfig, out: Path, options: PrepareOptions)
     )
     if found is not None and found.is_whole():
         return found
+    clear(out)  # says so if the folder cannot be written, before anything is made
     return _build(lambda: write_synthetic(out / AUDIO_FOLDER, config), out, options)
 
 

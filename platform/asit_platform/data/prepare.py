@@ -6,7 +6,6 @@ where a build was interrupted or a shard was damaged). It never touches another 
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +14,6 @@ from typing import NamedTuple
 from asit_core.spectrogram import LogMelConfig
 from asit_platform.data.dataset import (
     DATASET_FILE,
-    MANIFEST_FILE,
-    SHARD_FOLDER,
     SKIPPED_FILE,
     DatasetInfo,
     FoldStatistics,
@@ -29,17 +26,16 @@ from asit_platform.data.manifest import (
     write_manifest,
     write_skipped,
 )
-from asit_platform.data.shards import (
-    SILENCE_REASON,
-    ClipOutcome,
-    ShardReport,
-    build_shards,
-    plan_shards,
+from asit_platform.data.out_folder import (
+    clear,
+    finished_build,
+    not_writable,
+    other_dataset,
+    to_json,
 )
+from asit_platform.data.shard_task import SILENCE_REASON, ClipOutcome
+from asit_platform.data.shards import ShardReport, build_shards, plan_shards
 from asit_platform.errors import PlatformError
-
-AUDIO_FOLDER = "audio"
-_OURS = {AUDIO_FOLDER, SHARD_FOLDER, DATASET_FILE, MANIFEST_FILE, SKIPPED_FILE}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,30 +66,6 @@ class _Outcomes(NamedTuple):
     num_silent_skipped: int
 
 
-def finished_build(
-    out: Path, *, origin: object, front_end: LogMelConfig, keep_silent: bool
-) -> DatasetInfo | None:
-    """Look for a finished build of the same thing, without reading a sound.
-
-    Returns:
-        What lies there if it came from the same origin; None if the folder is free to be built in.
-
-    Raises:
-        PlatformError: If it holds another dataset or files that are not ours.
-    """
-    if out.exists() and not out.is_dir():
-        raise PlatformError(f"{out}: --out must be a folder, but it is a file")
-    if not (out / DATASET_FILE).is_file():
-        _check_ours(out)
-        return None
-    info = DatasetInfo.read(out)
-    found = (info.origin, info.front_end)
-    wanted = ({**_json(origin), "keep_silent": keep_silent}, _json(asdict(front_end)))
-    if found != wanted:
-        raise _other_dataset(out, info, _differences(found, wanted))
-    return info
-
-
 def prepare(
     listing: Listing,
     out: Path,
@@ -110,8 +82,9 @@ def prepare(
         on_progress: Called with clips done and clips in all.
 
     Raises:
-        PlatformError: If the folder holds another dataset, nothing is readable, too much is
-            skipped, or a label is left with one clip. `skipped.csv` is written even then.
+        PlatformError: If the folder holds another dataset or cannot be written, nothing is
+            readable, too much is skipped, or a label is left with one clip. In the last three
+            cases `skipped.csv` is written all the same.
     """
     origin = {**listing.origin, "keep_silent": options.keep_silent}
     info = finished_build(
@@ -127,19 +100,20 @@ def prepare(
         keep_silent=options.keep_silent,
     )
     if info is not None and info.fingerprint != mark:
-        raise _other_dataset(out, info, f"fingerprint {info.fingerprint}, wanted {mark}")
+        raise other_dataset(out, info, f"fingerprint {info.fingerprint}, wanted {mark}")
     if info is not None and info.is_whole():
         return info
-    _clear(out)
+    clear(out)
     reports = _run(listing, out, options, mark, on_progress)
     outcomes = _collect(reports)
-    write_skipped(out, outcomes.skipped)
-    _check_outcomes(out, listing, outcomes, max_skipped=options.max_skipped)
-    write_manifest(out, [_manifest_row(*kept) for kept in outcomes.kept])
-    info = _describe(listing, out, options, reports, outcomes, origin=origin, mark=mark)
-    temporary = out / f"{DATASET_FILE}.tmp"
-    temporary.write_text(json.dumps(info.to_json(), indent=1, sort_keys=True), encoding="utf-8")
-    os.replace(temporary, out / DATASET_FILE)
+    try:
+        write_skipped(out, outcomes.skipped)
+        _check_outcomes(out, listing, outcomes, max_skipped=options.max_skipped)
+        write_manifest(out, [_manifest_row(*kept) for kept in outcomes.kept])
+        info = _describe(listing, out, options, reports, outcomes, origin=origin, mark=mark)
+        _write_info(info)
+    except OSError as error:
+        raise not_writable(out, error) from error
     return info
 
 
@@ -164,6 +138,12 @@ def _run(
         num_done += len(report.outcomes)
         on_progress(num_done, len(listing.clips))
     return sorted(reports, key=lambda report: report.plan.file)
+
+
+def _write_info(info: DatasetInfo) -> None:
+    temporary = info.folder / f"{DATASET_FILE}.tmp"
+    temporary.write_text(json.dumps(info.to_json(), indent=1, sort_keys=True), encoding="utf-8")
+    os.replace(temporary, info.folder / DATASET_FILE)
 
 
 def _collect(reports: Sequence[ShardReport]) -> _Outcomes:
@@ -236,12 +216,12 @@ def _describe(
         folder=out,
         name=listing.name,
         synthetic=listing.synthetic,
-        origin=_json(origin),
+        origin=to_json(origin),
         label_names=listing.label_names,
         folds=tuple(sorted(statistics)),
         num_clips=len(outcomes.kept),
         duration_s=sum(outcome.duration_s for _, outcome, _ in outcomes.kept),
-        front_end=_json(asdict(options.front_end)),
+        front_end=to_json(asdict(options.front_end)),
         fingerprint=mark,
         max_frames=max(outcome.num_frames for _, outcome, _ in outcomes.kept),
         fold_statistics=statistics,
@@ -249,48 +229,3 @@ def _describe(
         skipped=len(outcomes.skipped),
         silent=outcomes.num_silent,
     )
-
-
-def _check_ours(out: Path) -> None:
-    if not out.is_dir():
-        return
-    foreign = sorted(
-        path.name for path in out.iterdir() if path.name.removesuffix(".tmp") not in _OURS
-    )
-    if foreign:
-        raise PlatformError(
-            f"{out}: --out must be a new or empty folder, but it holds {foreign[0]!r}"
-            f"{' and more' if len(foreign) > 1 else ''}; choose another"
-        )
-
-
-def _clear(out: Path) -> None:
-    """Take away what an earlier build left, `dataset.json` first."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / DATASET_FILE).unlink(missing_ok=True)
-    shutil.rmtree(out / SHARD_FOLDER, ignore_errors=True)
-
-
-def _other_dataset(out: Path, info: DatasetInfo, difference: str) -> PlatformError:
-    return PlatformError(
-        f"{out}: --out must be free or hold the same dataset, but it holds another "
-        f"({info.name}: {difference}); choose another --out or delete the folder"
-    )
-
-
-def _differences(found: tuple[object, object], wanted: tuple[object, object]) -> str:
-    words = []
-    for old, new in zip(found, wanted, strict=True):
-        assert isinstance(old, dict)
-        assert isinstance(new, dict)
-        words += [
-            f"{key} {old.get(key)}, wanted {new.get(key)}"
-            for key in sorted({*old, *new})
-            if old.get(key) != new.get(key)
-        ]
-    return "; ".join(words)
-
-
-def _json(value: object) -> dict[str, object]:
-    """As it will be read again: tuples become lists."""
-    return json.loads(json.dumps(value))

@@ -19,7 +19,7 @@ import ray
 import ray.data
 
 from asit_platform.data.dataset import DatasetInfo
-from asit_platform.data.ray_data import ray_data_context
+from asit_platform.data.ray_data import explain_no_progress, ray_data_context
 from asit_platform.errors import PlatformError
 
 Mode = Literal["auto", "in_memory", "streamed"]
@@ -106,7 +106,7 @@ class ClipSource:
 
     def read_shards(self, shards: Sequence[str]) -> Iterator[pa.Table]:
         """Stream shards through Ray Data, in the order given."""
-        with ray_data_context():
+        with ray_data_context(runs_through=False):
             dataset = _read_parquet(self.info, shards)
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
 
@@ -147,9 +147,8 @@ def _read_parquet(info: DatasetInfo, shards: Sequence[str]) -> ray.data.Dataset:
 
 
 def _load_blocks(info: DatasetInfo, shards: Sequence[str]) -> list[Any]:
-    with ray_data_context():
-        dataset = _read_parquet(info, shards)
-    return dataset.materialize().to_arrow_refs()
+    with ray_data_context(runs_through=True), explain_no_progress():
+        return _read_parquet(info, shards).materialize().to_arrow_refs()
 
 
 def _object_store_bytes() -> float:

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,12 +246,34 @@ def test_progress_counts_clips(esc50: Path, tmp_path: Path, options: PrepareOpti
     assert calls == sorted(calls)
 
 
-def test_building_leaves_the_number_of_threads(front_end: LogMelConfig, esc50: Path) -> None:
-    before = torch.get_num_threads()
-    path = esc50 / "audio" / "1-1000-A-0.wav"
-    log_mel_TF, duration_s, silent = shards.read_log_mel(path, LogMel(front_end))
-    assert (log_mel_TF.shape[1], duration_s, silent) == (16, 6000 / 16000, False)
-    assert torch.get_num_threads() == before
+def test_audio_of_someone_else_is_left_alone(
+    esc50: Path, tmp_path: Path, options: PrepareOptions
+) -> None:
+    listing = read_esc50(esc50)
+    shutil.rmtree(esc50 / "meta")  # what is left looks like the folder of a synthetic set
+    before = contents(esc50)
+    with pytest.raises(PlatformError, match=r"it holds 'audio/1-1000-A-0\.wav' and more"):
+        prepare(listing, esc50, options)
+    assert contents(esc50) == before
+
+
+def test_a_folder_that_cannot_be_made(esc50: Path, tmp_path: Path, options: PrepareOptions) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(PlatformError, match=r"--out must be"):
+            prepare(read_esc50(esc50), out, options)
+
+
+def test_a_shard_that_cannot_be_written(
+    esc50: Path, tmp_path: Path, front_end: LogMelConfig
+) -> None:
+    (plan,) = shards.plan_shards(read_esc50(esc50).clips[:2])
+    plan = plan._replace(file="no/such/folder.parquet")
+    building = shards.build_shards(
+        [plan], tmp_path, front_end=front_end, fingerprint="f", keep_silent=False
+    )
+    with pytest.raises(PlatformError, match=r"--out must be writable, but .*folder\.parquet"):
+        list(building)
 
 
 def test_esc10_recordings(esc10: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from asit_core.spectrogram import LOG_MEL_FLOOR
 from asit_platform.data import stream
@@ -176,3 +177,15 @@ def test_too_large_for_the_object_store_is_streamed(
 ) -> None:
     monkeypatch.setattr("asit_platform.data.source.OBJECT_STORE_SHARE", 1e-6)
     assert ClipSource.open(built_once).mode == "streamed"
+
+
+def test_without_a_free_cpu_opening_ends_with_an_error(
+    built_once: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asit_platform.data.ray_data.NO_PROGRESS_TIMEOUT_S", 1.0)
+
+    taken = placement_group([{"CPU": 2}])
+    ray.get(taken.ready())
+    with pytest.raises(PlatformError, match="no CPU is free"):
+        ClipSource.open(built_once)
+    remove_placement_group(taken)

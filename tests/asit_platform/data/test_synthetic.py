@@ -38,14 +38,14 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_seeds_and_numbers_differ() -> None:
-    clip = make_clip("tone", 0, SMALL)
-    assert not np.array_equal(clip, make_clip("tone", 1, SMALL))
-    assert not np.array_equal(clip, make_clip("tone", 0, SyntheticConfig(seed=1, duration_s=0.6)))
+    clip = make_clip("trill_slow", 0, SMALL)
+    assert not np.array_equal(clip, make_clip("trill_slow", 1, SMALL))
+    assert not np.array_equal(clip, make_clip("trill_slow", 0, SyntheticConfig(seed=1, duration_s=0.6)))
 
 
 def test_a_clip_does_not_depend_on_how_many_there_are() -> None:
     more = SyntheticConfig(clips_per_class=50, duration_s=0.6)
-    assert np.array_equal(make_clip("clicks", 3, SMALL), make_clip("clicks", 3, more))
+    assert np.array_equal(make_clip("rising_chirps_fast", 3, SMALL), make_clip("rising_chirps_fast", 3, more))
 
 
 def test_listing_is_balanced_and_called_synthetic(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_listing_is_balanced_and_called_synthetic(tmp_path: Path) -> None:
 def test_default_clips_have_160_frames() -> None:
     config = SyntheticConfig()
     log_mel = LogMel(LogMelConfig(sample_rate_hz=config.sample_rate_hz))
-    assert log_mel.num_frames(len(make_clip("tone", 0, config))) == 160
+    assert log_mel.num_frames(len(make_clip("trill_slow", 0, config))) == 160
 
 
 @pytest.mark.parametrize(
