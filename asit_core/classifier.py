@@ -13,6 +13,7 @@ from torch.nn import functional
 from asit_core.encoder import SpectrogramEncoder
 from asit_core.initialization import initialize
 from asit_core.precision import Precision, autocast
+from asit_core.spectrogram import LOG_MEL_FLOOR
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,10 +69,9 @@ class Classifier(nn.Module):
             self.head = nn.Sequential(nn.LayerNorm(embed_dim), nn.Linear(embed_dim, num_classes))
         initialize(self.head, seed=seed)
 
-    def forward(self, log_mel_BTF: Tensor, drop_path_keys_B: Tensor | None = None) -> Tensor:
+    def forward(self, log_mel_BTF: Tensor) -> Tensor:
         """Normalised log-mels (B, T, F) -> fp32 logits (B, C)."""
-        tokens_BND = self.encoder(log_mel_BTF, drop_path_keys_B)
-        return self.head(tokens_BND[:, 1:].mean(dim=1)).float()
+        return self.head(self.encoder(log_mel_BTF)[:, 1:].mean(dim=1)).float()
 
 
 def finetune_step(
@@ -109,20 +109,16 @@ def windows(log_mel_BTF: Tensor, num_frames_B: Tensor, *, frames: int) -> Tensor
     """Evenly spaced windows that cover each clip.
 
     Args:
-        log_mel_BTF: Whole clips, padded to one length T.
+        log_mel_BTF: Whole clips, not normalised, padded with silence to one length T.
         num_frames_B: Valid frames of each.
-        frames: Length of a window; a shorter clip keeps its padding.
+        frames: Length of a window; a shorter clip is followed by silence, as in training.
 
     Returns:
         (B, W, frames, F) with W = ceil(T / frames): the first window starts at a clip's start, the
         last one ends at its end.
     """
-    missing = frames - log_mel_BTF.shape[1]
-    if missing > 0:
-        # Only reached by clips all shorter than a window; repeats the padding the loader chose.
-        log_mel_BTF = functional.pad(
-            log_mel_BTF.transpose(1, 2), (0, missing), mode="replicate"
-        ).transpose(1, 2)
+    missing = max(0, frames - log_mel_BTF.shape[1])
+    log_mel_BTF = functional.pad(log_mel_BTF, (0, 0, 0, missing), value=LOG_MEL_FLOOR)
     num_windows = -(-log_mel_BTF.shape[1] // frames)
     room_B1 = (num_frames_B.to(log_mel_BTF.device)[:, None] - frames).clamp(min=0)
     share_W = torch.linspace(0, 1, num_windows, device=log_mel_BTF.device)

@@ -57,10 +57,11 @@ def encode(
     device = encoder.cls_token.device
 
     def vectors(batch: ClipBatch) -> Tensor:
-        clean_BTF = normalize(batch.log_mel_BTF.to(device), **normalization._asdict())
-        window_BWTF = windows(clean_BTF, batch.num_frames_B, frames=crop_frames)
+        log_mel_BTF = batch.log_mel_BTF.to(device)
+        window_BWTF = windows(log_mel_BTF, batch.num_frames_B, frames=crop_frames)
+        clean_BTF = normalize(window_BWTF.flatten(0, 1), **normalization._asdict())
         with autocast(device, dtype):
-            tokens = encoder(window_BWTF.flatten(0, 1)).float()
+            tokens = encoder(clean_BTF).float()
         tokens_BWND = tokens.unflatten(0, window_BWTF.shape[:2])
         cls_BD, mean_BD = tokens_BWND[:, :, 0].mean(1), tokens_BWND[:, :, 1:].mean((1, 2))
         match features:

@@ -77,9 +77,9 @@ def predict(
     clip_ids: list[str] = []
     scores, labels = [], []
     for batch in read_all(source, folds):
-        clean_BTF = normalize(batch.log_mel_BTF, **normalization._asdict())
-        window_BWTF = windows(clean_BTF, batch.num_frames_B, frames=crop_frames)
-        logits = classifier(window_BWTF.flatten(0, 1)).unflatten(0, window_BWTF.shape[:2])
+        window_BWTF = windows(batch.log_mel_BTF, batch.num_frames_B, frames=crop_frames)
+        clean_BTF = normalize(window_BWTF.flatten(0, 1), **normalization._asdict())
+        logits = classifier(clean_BTF).unflatten(0, window_BWTF.shape[:2])
         scores.append(logits.softmax(-1).mean(1))
         labels.append(batch.label_B)
         clip_ids.extend(batch.clip_ids)
