@@ -24,16 +24,22 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `path` atomically: a reader sees the old file or the new one, whole."""
+    """Write `path` atomically: a reader sees the old file or the new one, whole.
+
+    Raises:
+        OSError: If it cannot be written; what was there before is still there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    header = json.dumps({"version": FORMAT_VERSION, **checkpoint.meta})
+    header = json.dumps({**checkpoint.meta, "version": FORMAT_VERSION})
     tensors = {name: value.detach().contiguous() for name, value in checkpoint.tensors.items()}
     try:
         save_file(tensors, temporary, metadata={"asit": header})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: must be writable, but: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -53,10 +59,10 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
     if header is None:
         raise ValueError(f"{path}: must be an asit checkpoint, but has no asit metadata")
     meta = json.loads(header)
-    if meta["version"] > FORMAT_VERSION:
+    version = meta.pop("version")
+    if version > FORMAT_VERSION:
         raise ValueError(
-            f"{path}: version must be at most {FORMAT_VERSION}, but got {meta['version']}; "
-            "upgrade asit"
+            f"{path}: version must be at most {FORMAT_VERSION}, but got {version}; upgrade asit"
         )
     return Checkpoint(tensors, meta)
 
