@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from asit_core.schedules import cosine
 
@@ -45,8 +45,7 @@ class OptimizerConfig:
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     """AdamW over the trainable parameters; biases and other vectors carry no weight decay.
 
-    Position embedding and class token have three dimensions and do decay, as in the released
-    program.
+    Positions and class token have three dimensions and do decay, as in the released program.
     """
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
@@ -67,8 +66,8 @@ def schedule_optimizer(
     """Set learning rate and weight decay for this step.
 
     Returns:
-        The learning rate: linear in the effective batch (Goyal et al. 2017), warmed up, then a
-        cosine.
+        The learning rate: linear in the effective batch (Goyal et al., arXiv:1706.02677), warmed
+        up, then a cosine.
     """
     lr = cosine(
         step,
@@ -91,11 +90,8 @@ def schedule_optimizer(
 
 
 @torch.no_grad()
-def clip_per_parameter(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+def clip_per_parameter(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
     """Scale each parameter's gradient to at most `max_norm`, without a host synchronisation.
-
-    Returns:
-        Scalar: the norm of all gradients before clipping.
 
     Source: DINO's released program, which ASiT follows: norms are per tensor, not global.
     """
@@ -103,4 +99,3 @@ def clip_per_parameter(parameters: Iterable[nn.Parameter], max_norm: float) -> T
     norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
     scales = [(max_norm / (norm + 1e-6)).clamp(max=1.0) for norm in norms]
     torch._foreach_mul_(gradients, scales)  # pyright: ignore[reportPrivateImportUsage]
-    return torch.linalg.vector_norm(torch.stack(norms))

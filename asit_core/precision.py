@@ -25,5 +25,5 @@ def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | 
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """Autocast to `dtype`; without one, a context that changes nothing."""
+    """Autocast to `dtype`; None switches autocast off."""
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)

@@ -2,9 +2,8 @@
 
 The released program differs from the paper in ways that matter (its total is clip + patch + 2
 reconstruction, patch distillation covers all tokens, one projection serves both tasks); `asit`
-keeps those and mends what is plainly a
-bug: schedules counted in whole epochs, a last layer whose freezing never happened, a clip that may
-    be its own alien.
+keeps those and mends what is plainly a bug: a temperature counted in whole epochs, a last layer
+whose freezing never happened, a clip that may be its own alien.
 """
 
 import dataclasses

@@ -24,7 +24,7 @@ class PatchDistillationConfig:
 
 
 class PatchDistillation(nn.Module):
-    """Owns the centre; needs a teacher on the clean view and the all of the student's patch tokens.
+    """Owns the centre; needs a teacher on the clean view and all of the student's patch tokens.
 
     Source: ASiT (arXiv:2211.13189), Eqs. 5-6, over all tokens as in the released program.
     """
