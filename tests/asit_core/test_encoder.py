@@ -1,6 +1,7 @@
 """The encoder against timm's own vision transformer and against loops."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -71,11 +72,9 @@ def test_tokens_and_gradients_equal_timms_vision_transformer():
 
 def test_token_order_is_time_major():
     encoder = _encoder()
-    for block in encoder.blocks:  # residuals of zero: a token sees its own patch alone
-        assert isinstance(block, nn.Module)
-        for layer in (block.attn.proj, block.mlp.fc2):  # pyright: ignore[reportAttributeAccessIssue]
-            nn.init.zeros_(layer.weight)  # pyright: ignore[reportArgumentType]
-            nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+    for name, parameter in encoder.named_parameters():
+        if ".attn.proj." in name or ".mlp.fc2." in name:
+            nn.init.zeros_(parameter)  # residuals of zero: a token sees its own patch alone
     silent = encoder(torch.zeros(1, FRAMES, 16))
     for column in range(FRAMES // 8):
         for row in range(16 // 4):
@@ -106,12 +105,13 @@ def _blocks_by_loops(encoder: SpectrogramEncoder, log_mel: Tensor, keys: Tensor)
     for clip, key in zip(log_mel, keys, strict=True):
         tokens = twin._pos_embed(twin.patch_embed(clip[None, None]))
         draws = iter(seeding.uniform(key, 2 * encoder.config.depth).tolist())
-        for layer, block in enumerate(twin.blocks):
+        blocks: Any = twin.blocks
+        for layer, block in enumerate(blocks):
             rate = encoder.config.drop_path_rate * layer / max(1, encoder.config.depth - 1)
             if next(draws) < 1 - rate:
-                tokens = tokens + block.attn(block.norm1(tokens)) / (1 - rate)  # pyright: ignore[reportCallIssue]
+                tokens = tokens + block.attn(block.norm1(tokens)) / (1 - rate)
             if next(draws) < 1 - rate:
-                tokens = tokens + block.mlp(block.norm2(tokens)) / (1 - rate)  # pyright: ignore[reportCallIssue]
+                tokens = tokens + block.mlp(block.norm2(tokens)) / (1 - rate)
         outputs.append(twin.norm(tokens))
     return torch.cat(outputs)
 
@@ -145,9 +145,10 @@ def test_residuals_are_kept_at_the_linear_rates_and_keep_their_mean():
     for parameter in encoder.parameters():
         nn.init.zeros_(parameter)
     encoder.norm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
-    for layer, block in enumerate(encoder.blocks):
-        for index, linear in enumerate((block.attn.proj, block.mlp.fc2)):  # pyright: ignore[reportAttributeAccessIssue]
-            linear.bias.data[2 * layer + index] = 1.0  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    parameters = dict(encoder.named_parameters())
+    for layer in range(depth):
+        for index, name in enumerate(("attn.proj", "mlp.fc2")):
+            parameters[f"blocks.{layer}.{name}.bias"].data[2 * layer + index] = 1.0
     keys = seeding.clip_keys(0, "drop_path", 0, [f"clip-{i}" for i in range(clips)])
     scales = encoder(torch.zeros(clips, 1, 1), keys)[:, 0].detach()
     for residual in range(2 * depth):
@@ -224,7 +225,11 @@ def test_bf16_stays_near_fp32_and_fp32_is_fused_again_afterwards():
         ("num_heads", -1, "num_heads must be at least 1, but got -1"),
         ("num_heads", 5, r"embed_dim must be a multiple of num_heads \(5\), but got 24"),
         ("mlp_ratio", 0.0, "mlp_ratio must be finite and leave at least one hidden.*got 0.0"),
-        ("mlp_ratio", float("nan"), "mlp_ratio must be finite and leave at least one hidden.*got nan"),
+        (
+            "mlp_ratio",
+            float("nan"),
+            "mlp_ratio must be finite and leave at least one hidden.*got nan",
+        ),
         ("patch_frames", 0, "patch_frames must be at least 1, but got 0"),
         ("patch_bins", 5, r"input_bins must be a multiple of patch_bins \(5\), but got 16"),
         ("drop_path_rate", 1.0, r"drop_path_rate must be in \[0, 1\), but got 1.0"),

@@ -61,7 +61,7 @@ def test_prototypes_equal_a_weight_normalised_layer_of_gain_one():
     _draw(prototypes)
     with torch.random.fork_rng(devices=[]):
         layer = parametrizations.weight_norm(nn.Linear(4, 7, bias=False))
-    gain, direction = layer.parametrizations.weight.parameters()
+    gain, direction = layer.parameters()
     with torch.no_grad():
         gain.fill_(1.0)
         direction.copy_(prototypes.direction)

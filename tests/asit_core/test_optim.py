@@ -66,7 +66,9 @@ def test_two_steps_of_adamw_by_loops():
 def test_what_decays():
     model = _model()
     optimizer = make_optimizer(model, OptimizerConfig())
-    decaying = {id(p) for group in optimizer.param_groups if group["decays"] for p in group["params"]}
+    decaying = {
+        id(p) for group in optimizer.param_groups if group["decays"] for p in group["params"]
+    }
     names = {name for name, p in model.named_parameters() if id(p) in decaying}
     assert names == {"0.weight", "2.weight", "token"}
     schedule_optimizer(optimizer, OptimizerConfig(), step=3, total_steps=9, batch_size=8)
