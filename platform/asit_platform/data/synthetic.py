@@ -1,6 +1,7 @@
 """Ten classes of sounds that the program makes itself; called synthetic wherever they appear.
 
-What they are, and what sets how hard the task is, stands in `sounds.py`.
+Written as wav files, listed, and from there on treated as any other data set. What the classes are
+and how hard they are to tell apart is said in `sounds.py`.
 """
 
 from dataclasses import dataclass
