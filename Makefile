@@ -13,7 +13,7 @@ INSTALLED := .venv/.installed
 ifeq ($(strip $(DATA)),)
 DEMO_SET := demo/synthetic
 DEMO_NAME := quickstart
-PREPARE := $(BIN)/asit data synth --num-mels 64 --out $(DEMO_SET)
+PREPARE := $(BIN)/asit data synth --out $(DEMO_SET)
 else
 DEMO_SET := demo/esc50
 DEMO_NAME := quickstart-esc50
