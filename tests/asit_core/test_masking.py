@@ -245,3 +245,13 @@ def test_the_highest_share_allowed_is_the_one_that_can_be_reached(align, block_m
             dataclasses.replace(config, ratio=highest + 1e-6).check_fits(FRAMES, BINS)
     else:
         dataclasses.replace(config, ratio=1.0 - 1e-9).check_fits(FRAMES, BINS)
+
+
+@pytest.mark.gpu
+def test_a_gpu_draws_the_same_masks(monkeypatch):
+    # Powers of two and ones: exact in TF32 too.
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    clean, ids, config = _clean(), _ids(), MaskingConfig(ratio=0.95, min_ratio=0.9)
+    on_gpu = _corrupt(clean.cuda(), ids, config)
+    for ours, theirs in zip(on_gpu, _corrupt(clean, ids, config), strict=True):
+        assert torch.equal(ours.cpu(), theirs)
