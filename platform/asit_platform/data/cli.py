@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from asit_platform.cluster import start_ray
 from asit_platform.data.dataset import DatasetInfo
 from asit_platform.data.datasets import Listing, read_esc50
 from asit_platform.data.out_folder import AUDIO_FOLDER, clear, finished_build
-from asit_platform.data.prepare import PrepareOptions, prepare
+from asit_platform.data.prepare import PrepareOptions, build, plan_build
 from asit_platform.data.progress import progress_bar
 from asit_platform.data.synthetic import SyntheticConfig, synthetic_origin, write_synthetic
 
@@ -75,7 +74,7 @@ def prepare_esc50(
         max_skipped=max_skipped,
     )
     started = time.monotonic()
-    info = _build(lambda: read_esc50(root, subset=subset.value), out, options)
+    info = _build(read_esc50(root, subset=subset.value), out, options)
     _print_summary(info, as_json=as_json, elapsed_s=time.monotonic() - started)
 
 
@@ -138,13 +137,15 @@ def build_synthetic(config: SyntheticConfig, out: Path, options: PrepareOptions)
     if found is not None and found.is_whole():
         return found
     clear(out)  # says so if the folder cannot be written, before anything is made
-    return _build(lambda: write_synthetic(out / AUDIO_FOLDER, config), out, options)
+    return _build(write_synthetic(out / AUDIO_FOLDER, config), out, options)
 
 
-def _build(make_listing: Callable[[], Listing], out: Path, options: PrepareOptions) -> DatasetInfo:
-    listing = make_listing()
+def _build(listing: Listing, out: Path, options: PrepareOptions) -> DatasetInfo:
+    plan = plan_build(listing, out, options)
+    if plan.finished is not None:
+        return plan.finished
     with start_ray(), progress_bar(f"{listing.name}: log-mel") as bar:
-        return prepare(listing, out, options, on_progress=bar)
+        return build(plan, on_progress=bar)
 
 
 def _print_summary(info: DatasetInfo, *, as_json: bool, elapsed_s: float | None = None) -> None:

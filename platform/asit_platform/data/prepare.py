@@ -66,6 +66,16 @@ class _Outcomes(NamedTuple):
     num_silent_skipped: int
 
 
+class BuildPlan(NamedTuple):
+    """What is to be built, and what lies there already: `finished` is None if nothing usable."""
+
+    listing: Listing
+    out: Path
+    options: PrepareOptions
+    fingerprint: str
+    finished: DatasetInfo | None
+
+
 def prepare(
     listing: Listing,
     out: Path,
@@ -73,7 +83,7 @@ def prepare(
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DatasetInfo:
-    """Build a dataset folder; needs Ray to be initialised.
+    """Build a dataset folder, or find it built; needs Ray to be initialised.
 
     Args:
         listing: From a reader of `datasets.py` or from `synthetic.py`.
@@ -82,11 +92,18 @@ def prepare(
         on_progress: Called with clips done and clips in all.
 
     Raises:
-        PlatformError: If the folder holds another dataset or cannot be written, nothing is
-            readable, too much is skipped, or a label is left with one clip. In the last three
-            cases `skipped.csv` is written all the same.
+        PlatformError: As `plan_build` and `build`.
     """
-    origin = {**listing.origin, "keep_silent": options.keep_silent}
+    plan = plan_build(listing, out, options)
+    return plan.finished or build(plan, on_progress=on_progress)
+
+
+def plan_build(listing: Listing, out: Path, options: PrepareOptions) -> BuildPlan:
+    """Fingerprint the files and look at what lies in the folder; needs no Ray.
+
+    Raises:
+        PlatformError: If the folder holds another dataset or files that are not ours.
+    """
     info = finished_build(
         out,
         origin=listing.origin,
@@ -101,8 +118,21 @@ def prepare(
     )
     if info is not None and info.fingerprint != mark:
         raise other_dataset(out, info, f"fingerprint {info.fingerprint}, wanted {mark}")
-    if info is not None and info.is_whole():
-        return info
+    finished = info if info is not None and info.is_whole() else None
+    return BuildPlan(listing, out, options, mark, finished)
+
+
+def build(
+    plan: BuildPlan, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> DatasetInfo:
+    """Build what was planned, from nothing.
+
+    Raises:
+        PlatformError: If the folder cannot be written, nothing is readable, too much is skipped,
+            or a label is left with one clip. In the last three cases `skipped.csv` is written all
+            the same.
+    """
+    listing, out, options, mark, _ = plan
     clear(out)
     reports = _run(listing, out, options, mark, on_progress)
     outcomes = _collect(reports)
@@ -110,7 +140,7 @@ def prepare(
         write_skipped(out, outcomes.skipped)
         _check_outcomes(out, listing, outcomes, max_skipped=options.max_skipped)
         write_manifest(out, [_manifest_row(*kept) for kept in outcomes.kept])
-        info = _describe(listing, out, options, reports, outcomes, origin=origin, mark=mark)
+        info = _describe(plan, reports, outcomes)
         _write_info(info)
     except OSError as error:
         raise not_writable(out, error) from error
@@ -197,16 +227,8 @@ def _manifest_row(clip: Clip, outcome: ClipOutcome, file: str) -> dict[str, obje
     }
 
 
-def _describe(
-    listing: Listing,
-    out: Path,
-    options: PrepareOptions,
-    reports: Sequence[ShardReport],
-    outcomes: _Outcomes,
-    *,
-    origin: dict[str, object],
-    mark: str,
-) -> DatasetInfo:
+def _describe(plan: BuildPlan, reports: Sequence[ShardReport], outcomes: _Outcomes) -> DatasetInfo:
+    listing, out, options, mark, _ = plan
     statistics: dict[int, FoldStatistics] = {}
     for report in reports:
         if report.shard is not None:
@@ -216,7 +238,7 @@ def _describe(
         folder=out,
         name=listing.name,
         synthetic=listing.synthetic,
-        origin=to_json(origin),
+        origin={**to_json(listing.origin), "keep_silent": options.keep_silent},
         label_names=listing.label_names,
         folds=tuple(sorted(statistics)),
         num_clips=len(outcomes.kept),

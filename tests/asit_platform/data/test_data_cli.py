@@ -31,7 +31,10 @@ def test_synth_then_info_then_again(
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_prepare_by_command(
-    esc50: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    esc50: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
     command = ["data", "prepare", "esc50", "--root", str(esc50), "--out", str(out)]
@@ -39,6 +42,9 @@ def test_prepare_by_command(
     summary = json.loads(capsys.readouterr().out)
     assert (summary["name"], summary["num_clips"]) == ("ESC-50", 20)
     assert summary["front_end"]["num_mel_bins"] == 32
+    monkeypatch.setattr("asit_platform.data.cli.start_ray", None)  # nothing is left to do
+    assert main([*command, "--sample-rate", "16000", "--num-mels", "32", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == summary["fingerprint"]
 
 
 @pytest.mark.parametrize(
