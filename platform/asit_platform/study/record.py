@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from asit_platform.errors import PlatformError
@@ -227,7 +228,9 @@ def _enter(stack: ExitStack, folder: Path, identity: StudyIdentity) -> StudyReco
     study = optuna.create_study(
         storage=storage,
         study_name=identity.name,
-        direction=identity.metric["goal"],
+        direction=StudyDirection.MAXIMIZE
+        if identity.metric["goal"] == "maximize"
+        else StudyDirection.MINIMIZE,
         load_if_exists=True,
     )
     _check_identity(study, identity, folder)

@@ -144,7 +144,9 @@ def assemble_result(
     Raises:
         PlatformError: If a job did not measure the metric.
     """
-    values = {name: _values(outcomes, name, metric) for name in LABELS}
+    values: dict[RowName, dict[int | None, float]] = {
+        name: _values(outcomes, name, metric) for name in LABELS
+    }
     rows = [_create_row(name, of_seed) for name, of_seed in values.items()]
     pretrained = values["pretrained"]
     untrained = [values["untrained"][seed] for seed in pretrained]

@@ -10,16 +10,18 @@ to while it is read: what is not there yet is simply absent. `record.py` is the 
 import difflib
 import json
 import math
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
+from sqlalchemy import URL
+from sqlalchemy.exc import SQLAlchemyError
 
 from asit_platform.errors import PlatformError
 from asit_platform.yaml_file import read_yaml
@@ -32,7 +34,7 @@ TRIALS_FOLDER = "trials"
 # Seconds a writer waits for a reader's lock, and the other way round.
 _LOCK_TIMEOUT_S = 60
 
-STORAGE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, StorageInternalError)
+STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,7 +180,7 @@ def best_config(root: Path, name: str) -> dict[str, Any]:
 @contextmanager
 def open_storage(path: Path) -> Iterator[RDBStorage]:
     """Optuna's storage in the SQLite file `path`, closed at the end."""
-    url = sqlalchemy.URL.create("sqlite", database=str(path))
+    url = URL.create("sqlite", database=str(path))
     storage = RDBStorage(
         url.render_as_string(hide_password=False),
         engine_kwargs={"connect_args": {"timeout": _LOCK_TIMEOUT_S}},
@@ -190,17 +192,28 @@ def open_storage(path: Path) -> Iterator[RDBStorage]:
         storage.engine.dispose()
 
 
+def _has_rows(path: Path) -> bool:
+    """Whether a writer has made its tables and its study.
+
+    Optuna makes missing tables when it opens a storage: a reader that came first would trip the
+    writer over tables it is just making itself.
+    """
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'studies'"
+        if connection.execute(query).fetchone() is None:
+            return False
+        return connection.execute("SELECT 1 FROM studies").fetchone() is not None
+
+
 def _read_storage(path: Path) -> tuple[dict[str, Any], list[FrozenTrial]]:
     try:
+        if not _has_rows(path):
+            return {}, []
         with open_storage(path) as storage:
             studies = storage.get_all_studies()
-            if not studies:
-                return {}, []
             study_id = studies[0]._study_id
             return dict(studies[0].user_attrs), storage.get_all_trials(study_id, deepcopy=False)
-    except STORAGE_ERRORS as error:
-        if path.stat().st_size == 0:
-            return {}, []
+    except (*STORAGE_ERRORS, sqlite3.Error) as error:
         raise PlatformError(f"{path}: cannot be read as a study: {first_line(error)}") from None
 
 

@@ -269,7 +269,7 @@ def shorten_paths(paths: Sequence[str]) -> list[str]:
     """Last words of dotted paths, with as many before them as tell them apart."""
     labels = []
     for path in paths:
-        words = path.split(".")
+        words, label = path.split("."), path
         for size in range(1, len(words) + 1):
             label = ".".join(words[-size:])
             if sum(other == label or other.endswith(f".{label}") for other in paths) == 1:
