@@ -196,9 +196,10 @@ def _has_rows(path: Path) -> bool:
     """Whether a writer has made its tables and its study.
 
     Optuna makes missing tables when it opens a storage: a reader that came first would trip the
-    writer over tables it is just making itself.
+    writer over tables it is just making itself. `rw` makes no file, and lets SQLite undo what a
+    killed writer left half done.
     """
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
         query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'studies'"
         if connection.execute(query).fetchone() is None:
             return False

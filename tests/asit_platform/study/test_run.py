@@ -62,6 +62,7 @@ def test_the_result_is_measured_with_fresh_seeds_on_the_test_fold(finished):
     result, view = finished[1].result, open_study(finished[0] / "toy")
 
     assert view.result == result
+    assert view.best is not None
     assert result["best"]["number"] == view.best.number
     assert result["best"]["selected_value"] == view.best.value
     rows = {row["name"]: row for row in result["rows"]}

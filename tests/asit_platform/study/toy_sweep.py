@@ -24,7 +24,7 @@ name: toy
 question: Which ratio?
 base: asit/nano
 data: {data}
-trial: {{pretrain: {{epochs: 4}}}}
+trial: {{pretrain: {{epochs: 4, encoder: {{input_bins: 16}}}}}}
 metric: {{name: probe/accuracy, goal: maximize, at: last}}
 search:
   method: tpe
