@@ -105,6 +105,8 @@ def _nano(config: PretrainConfig) -> PretrainConfig:
             clip_distillation=ClipDistillationConfig(weight=0.2, num_prototypes=512),
         ),
         projection_head=ProjectionHeadConfig(hidden_dim=256, bottleneck_dim=64),
+        # At the released 0.996 the teacher of a run of 500 steps is mostly its initial weights.
+        teacher=dataclasses.replace(config.teacher, momentum=0.95),
         optimizer=dataclasses.replace(
             config.optimizer,
             lr_per_256=8e-3,

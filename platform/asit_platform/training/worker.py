@@ -26,6 +26,8 @@ from asit_core.losses import mean_over_workers, teacher_probabilities
 from asit_core.masking import Corruption, corrupt
 from asit_core.optim import clip_per_parameter, make_optimizer, schedule_optimizer
 from asit_core.precision import autocast, autocast_dtype
+from asit_core.pretext.clip_distillation import ClipDistillation
+from asit_core.pretext.patch_distillation import PatchDistillation
 from asit_core.pretrainer import PretrainConfig, Pretrainer, StepReport
 from asit_core.schedules import cosine, linear_ramp
 from asit_core.seeding import clip_keys
@@ -137,6 +139,7 @@ class _Run:
         self.trainable = [p for p in self.pretrainer.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.pretrainer, config.optimizer)
         self.dtype = autocast_dtype(config.precision, worker.device)
+        self.centers: dict[str, Tensor] = {}  # as the last step's losses used them
         self.model: nn.Module = self.pretrainer
         if worker.world_size > 1:
             self.model = DistributedDataParallel(self.pretrainer, broadcast_buffers=False)
@@ -200,6 +203,7 @@ class _Run:
             final=config.teacher.final_momentum,
             total_steps=self.total_steps,
         )
+        self.centers = {name: task.center.value_K.clone() for name, task in self._distillation()}
         self.pretrainer.after_step(report.teacher_logits, momentum=momentum)
         return report, learning_rate
 
@@ -238,6 +242,13 @@ class _Run:
             ramp_steps=round(teacher.temperature_warmup_ratio * length),
         )
 
+    def _distillation(self) -> Iterator[tuple[str, ClipDistillation | PatchDistillation]]:
+        """The distillation tasks present, by name."""
+        if self.pretrainer.clip_distillation is not None:
+            yield "clip_distillation", self.pretrainer.clip_distillation
+        if self.pretrainer.patch_distillation is not None:
+            yield "patch_distillation", self.pretrainer.patch_distillation
+
     def _drop_path_keys(self, batch: ClipBatch, epoch: int) -> Tensor | None:
         if self.config.encoder.drop_path_rate == 0.0:
             return None
@@ -249,17 +260,11 @@ class _Run:
 
     def _gauges(self, report: StepReport, step: int) -> Metrics:
         """Entropies (nats) and prototype use of the teacher on this worker's last batch."""
-        tasks = {
-            "clip_distillation": self.pretrainer.clip_distillation,
-            "patch_distillation": self.pretrainer.patch_distillation,
-        }
         metrics: Metrics = {}
-        for name, task in tasks.items():
-            if task is None:
-                continue
+        for name, center_K in self.centers.items():
             temperature = self.teacher_temperature(step - 1)
             probabilities = teacher_probabilities(
-                report.teacher_logits[name], task.center.value_K, temperature
+                report.teacher_logits[name], center_K, temperature
             )
             entropy = gauges.teacher_entropy(probabilities)
             metrics |= {
