@@ -171,9 +171,24 @@ def _print_progress(seed: int, fold: int):
 def _cell_task(source: ClipSource, seed: int, fold: int, out: Path) -> None:
     torch.set_num_threads(1)
     folder = out / f"seed{seed}-fold{fold}"
-    results = run_cell(source, seed=seed, fold=fold, folder=folder)
+    numbers = run_cell(source, seed=seed, fold=fold, folder=folder)
+    results = {"settings": settings(source), **numbers}
     (folder / "cell.json.tmp").write_text(json.dumps(results))
     (folder / "cell.json.tmp").replace(folder / "cell.json")
+
+
+def settings(source: ClipSource) -> str:
+    """What a cell's numbers depend on beside seed and fold."""
+    return f"{pretraining()} {FINETUNE} {source.info.fingerprint}"
+
+
+def _is_finished(path: Path, wanted: str) -> bool:
+    """Whether a cell is there; one made with other settings is refused, not mixed in."""
+    if not path.exists():
+        return False
+    if json.loads(path.read_text())["settings"] != wanted:
+        raise SystemExit(f"error: {path} was made with other settings or data; change --out")
+    return True
 
 
 def summarize(out: Path, seeds: list[int], folds: tuple[int, ...]) -> dict[str, object]:
@@ -230,7 +245,7 @@ def main() -> None:
         (seed, fold)
         for seed in arguments.seeds
         for fold in folds
-        if not (out / f"seed{seed}-fold{fold}" / "cell.json").exists()
+        if not _is_finished(out / f"seed{seed}-fold{fold}" / "cell.json", settings(source))
     ]
     ray.get([_cell_task.remote(source, seed, fold, out) for seed, fold in todo])
     summary = summarize(out, arguments.seeds, folds)

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +59,7 @@ class StudyIdentity:
         num_epochs: Epochs of a trial that is not stopped.
         data_fingerprint: Of the prepared data set.
         asit_version: That wrote the study first.
+        dataset: What the data set says of itself, for pages drawn before there is a result.
     """
 
     name: str
@@ -68,6 +69,7 @@ class StudyIdentity:
     num_epochs: int
     data_fingerprint: str
     asit_version: str
+    dataset: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

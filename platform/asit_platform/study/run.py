@@ -79,6 +79,7 @@ def run_sweep(
     info = DatasetInfo.open(spec.data.resolve())
     _check_folds(spec, info)
     _check_mel_bins(spec, info)
+    _check_batch(spec, info)
     folder = (results_dir / spec.name).resolve()
     context = StudyContext(spec=spec, info=info, folder=folder, functions=functions)
     with open_record(folder, _create_identity(context)) as record:
@@ -108,7 +109,9 @@ def describe_result(outcome: SweepOutcome) -> list[str]:
     labels = zip(shorten_paths(list(best["params"])), best["params"].values(), strict=True)
     params = ", ".join(f"{label} {format_value(value)}" for label, value in labels)
     lines.append(f"best trial {best['number']}: {params}")
-    selected = f"{best['selected_value']:.4f} on fold {result['split']['select']}"
+    selected = (
+        f"{result['selected_by']} {best['selected_value']:.4f} on fold {result['split']['select']}"
+    )
     lines.append(f"  {selected} (selected, optimistic)")
     return lines
 
@@ -234,6 +237,7 @@ def _select(view: StudyView) -> TrialRow:
         raise PlatformError(
             f"study '{view.name}': none of its {len(view.trials)} trials reached the last epoch"
             + "".join(f"\n  {reason}" for reason in reasons)
+            + "\n  mend the cause, then raise search.num_samples or change the name (-S name=...)"
         )
     return view.best
 
@@ -267,6 +271,18 @@ def _check_mel_bins(spec: SweepSpec, info: DatasetInfo) -> None:
         )
 
 
+def _check_batch(spec: SweepSpec, info: DatasetInfo) -> None:
+    """Refuse a batch that the training folds cannot fill, also at the ends of a searched range."""
+    path, num_clips = "pretrain.batch_size", len(info.clips(spec.split.train))
+    searched = spec.search.parameters.get(path)
+    sizes = searched.extremes().values() if searched else [spec.resolve({}).pretrain.batch_size]
+    if max(sizes) > num_clips:
+        raise PlatformError(
+            f"trial.{path} must be at most {num_clips}, the clips of train folds "
+            f"{list(spec.split.train)} in {info.folder}, but got {max(sizes)}"
+        )
+
+
 def _create_identity(context: StudyContext) -> StudyIdentity:
     spec = context.spec
     return StudyIdentity(
@@ -277,6 +293,7 @@ def _create_identity(context: StudyContext) -> StudyIdentity:
         num_epochs=context.num_epochs,
         data_fingerprint=context.info.fingerprint,
         asit_version=version("asit"),
+        dataset=_describe_dataset(context.info),
     )
 
 
@@ -288,14 +305,9 @@ def _describe(
     about = {
         "study": spec.name,
         "question": spec.question,
-        "metric": {"name": spec.metric.name, "goal": spec.metric.goal, "at": spec.metric.at},
-        "dataset": {
-            "name": info.name,
-            "synthetic": info.synthetic,
-            "num_clips": info.num_clips,
-            "label_names": list(info.label_names),
-            "fingerprint": info.fingerprint,
-        },
+        "metric": {"name": _measured(spec), "goal": spec.metric.goal, "at": spec.metric.at},
+        "selected_by": spec.metric.name,
+        "dataset": _describe_dataset(info),
         "split": spec.to_dict()["split"],
         "transductive": spec.transductive,
         "best": {
@@ -307,7 +319,22 @@ def _describe(
         "environment": read_json(jobs[0].folder / ENVIRONMENT_FILE),
         "elapsed_s": elapsed_s,
     }
-    return assemble_result(outcomes, metric=spec.metric.name, about=about)
+    return assemble_result(outcomes, metric=_measured(spec), about=about)
+
+
+def _describe_dataset(info: DatasetInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "synthetic": info.synthetic,
+        "num_clips": info.num_clips,
+        "label_names": list(info.label_names),
+        "fingerprint": info.fingerprint,
+    }
+
+
+def _measured(spec: SweepSpec) -> str:
+    """The metric of the result: the one searched by, if all three rows have it."""
+    return spec.metric.name if spec.metric.name.startswith("probe/") else "probe/accuracy"
 
 
 @contextmanager

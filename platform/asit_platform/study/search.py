@@ -90,10 +90,7 @@ class StudyContext:
 
     @property
     def num_epochs(self) -> int:
-        """Epochs of the longest trial that is not stopped."""
-        searched = self.spec.search.parameters.get("pretrain.epochs")
-        if searched is not None:
-            return max(int(value) for value in searched.extremes().values())
+        """Epochs of a trial that is not stopped."""
         return self.spec.resolve({}).pretrain.epochs
 
     def fingerprint(self, config: TrialConfig, seed: int, *, purpose: str) -> str:
@@ -201,11 +198,11 @@ def _reserve(spec: SweepSpec) -> dict[str, float]:
 def _run_row(config: dict[str, Any], *, context: StudyContext, source: ClipSource) -> None:
     """What a Tune worker runs: one row of the study."""
     spec, seed = context.spec, int(config["seed"])
-    trial_config = spec.resolve(json.loads(config["params"]))
     folder = context.folder / TRIALS_FOLDER / f"{config['number']:04d}"
-    claim_folder(folder, context.fingerprint(trial_config, seed, purpose="search"))
-    reports = _Reports(spec.metric.name, num_epochs=trial_config.pretrain.epochs)
+    reports = _Reports(spec.metric.name, num_epochs=context.num_epochs)
     try:
+        trial_config = spec.resolve(json.loads(config["params"]))
+        claim_folder(folder, context.fingerprint(trial_config, seed, purpose="search"))
         metrics = context.functions.run_trial(
             trial_config,
             seed=seed,
@@ -220,7 +217,7 @@ def _run_row(config: dict[str, Any], *, context: StudyContext, source: ClipSourc
             transductive=spec.transductive,
         )
         reports.finish(metrics)
-    except (ArithmeticError, PlatformError) as error:
+    except (ArithmeticError, ValueError, PlatformError) as error:
         # It would end so again: close the row with the reason instead of trying once more.
         reports.give_up(str(error))
 

@@ -7,7 +7,6 @@ again in the same folder.
 """
 
 import dataclasses
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -33,8 +32,6 @@ from asit_platform.training.worker import Metrics, Normalization
 from asit_platform.trial_config import TrialConfig
 
 EvaluateOn = Literal["select", "test"]
-
-_logger = logging.getLogger(__name__)
 
 
 def pretrain_folds(split: SplitSpec, *, transductive: bool) -> tuple[int, ...]:
@@ -202,17 +199,9 @@ class Evaluation:
             folder=self.folder,
             name=name,
         )
-        deviation = gauges.embedding_std(clips.vector_ND).item()
-        rank = gauges.effective_rank(clips.vector_ND).item()
-        reason = gauges.collapse_reason(
-            embedding_std=deviation, effective_rank=rank, embed_dim=clips.vector_ND.shape[1]
-        )
-        if reason is not None:
-            _logger.warning("%s, %s: %s", self.folder, name, reason)
         return metrics | {
-            "gauge/embedding_std": deviation,
-            "gauge/effective_rank": rank,
-            "gauge/collapsed": float(reason is not None),
+            "gauge/embedding_std": gauges.embedding_std(clips.vector_ND).item(),
+            "gauge/effective_rank": gauges.effective_rank(clips.vector_ND).item(),
         }
 
 
@@ -228,7 +217,7 @@ def _probe(
     name: str,
 ) -> Metrics:
     train, test = clips.of_folds(split.train), clips.of_folds([held_out])
-    recordings = info.clips()
+    recordings = info.clips(split.train)
     recording = dict(
         zip(recordings["clip_id"].to_pylist(), recordings["source"].to_pylist(), strict=True)
     )

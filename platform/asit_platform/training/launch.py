@@ -129,7 +129,15 @@ def run_distributed(
             callbacks=[_ReportToTune(tune_message)] if tune_message else [],
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        # What a configuration is at fault for is told as an inline run tells it.
+        for failure in error.worker_failures.values():
+            cause = failure.__cause__ or failure
+            if isinstance(cause, ArithmeticError | ValueError):
+                raise cause from error
+        raise
 
 
 class _ReportToTune(TuneReportCallback):

@@ -114,10 +114,42 @@ def pretrain(
             started = time.perf_counter()
             metrics |= evaluate(run.pretrainer, epoch + 1)
             metrics["evaluate_s"] = time.perf_counter() - started
+            metrics |= _note_collapse(metrics, config, folder)
             history.append(metrics)
             save_checkpoint(path, run.checkpoint(history))
         report(metrics)
     return run.pretrainer
+
+
+def _note_collapse(metrics: Metrics, config: PretrainConfig, folder: Path) -> Metrics:
+    """Judge an evaluated epoch; a collapse is named in collapse.txt and flagged in the metrics."""
+    if "gauge/embedding_std" not in metrics:
+        return {}
+    tasks = {
+        "clip_distillation": config.pretext.clip_distillation,
+        "patch_distillation": config.pretext.patch_distillation,
+    }
+    deviation, rank = metrics["gauge/embedding_std"], metrics["gauge/effective_rank"]
+    embed_dim = config.encoder.embed_dim
+    reasons = {
+        gauges.collapse_reason(embedding_std=deviation, effective_rank=rank, embed_dim=embed_dim)
+    } | {
+        gauges.collapse_reason(
+            embedding_std=deviation,
+            effective_rank=rank,
+            embed_dim=embed_dim,
+            teacher_entropy=metrics[f"gauge/teacher_entropy/{name}"],
+            marginal_entropy=metrics[f"gauge/marginal_entropy/{name}"],
+            num_prototypes=task.num_prototypes,
+        )
+        for name, task in tasks.items()
+        if task is not None
+    }
+    named = sorted(reason for reason in reasons if reason is not None)
+    if named:
+        with (folder / "collapse.txt").open("a") as file:
+            file.writelines(f"epoch {metrics['epoch']:.0f}: {reason}\n" for reason in named)
+    return {"gauge/collapsed": float(bool(named))}
 
 
 class _Run:

@@ -24,6 +24,7 @@ RESULT = {
     "study": "toy",
     "question": "Which ratio?",
     "metric": {"name": "probe/accuracy", "goal": "maximize", "at": "last"},
+    "selected_by": "probe/accuracy",
     "dataset": {"name": "synthetic", "synthetic": True, "num_clips": 10},
     "split": {"train": [1, 2, 3], "select": 4, "test": 5},
     "transductive": True,
