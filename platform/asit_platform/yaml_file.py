@@ -1,4 +1,4 @@
-"""YAML as people expect it: version 1.2's plain scalars, and no key twice.
+"""YAML as people expect it: version 1.2's plain scalars, keys that are strings, and none twice.
 
 PyYAML follows YAML 1.1, where `1e-5` is a string, `on` and `no` are booleans, `010` is
 eight and `12:30` is 750, and where the second of two equal keys silently wins.
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from asit_platform.errors import PlatformError
+from asit_platform.validation import dotted, short
 
 _SCALARS: tuple[tuple[str, str, str], ...] = (
     ("null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
@@ -68,15 +69,20 @@ def parse_yaml(text: str, *, source: str) -> Any:
     """Parse one YAML document; `source` names it in errors.
 
     Raises:
-        PlatformError: If it is not YAML, holds a key twice or a tag we do not read.
+        PlatformError: If it is not YAML, or holds a key twice, a key that is no string, an alias
+            of what it is part of, or a tag we do not read.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        content = yaml.load(text, Loader=_Loader)
+        _check_tree(content, source=source)
+    except RecursionError:
+        raise PlatformError(f"{source}: is nested too deeply; write fewer levels") from None
     except yaml.YAMLError as error:
         raise PlatformError(f"{source}{_place(error)}: {_problem(error)}") from None
     except ValueError as error:
         # An explicit tag on a scalar that is no such thing: `!!int x`.
         raise PlatformError(f"{source}: {error}") from None
+    return content
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -94,7 +100,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     content = parse_yaml(text, source=str(path))
     if not isinstance(content, dict):
         raise PlatformError(
-            f"{path}: must be a mapping of keys to values, but got {_short(content)}"
+            f"{path}: must be a mapping of keys to values, but got {short(content)}"
         )
     return content
 
@@ -114,6 +120,23 @@ def _problem(error: yaml.YAMLError) -> str:
     return " ".join((problem or str(error)).split())
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _check_tree(content: Any, *, source: str) -> None:
+    """Refuse keys that are no strings, and aliases that lead back to what they are part of."""
+    finished: set[int] = set()  # An alias is one object in many places: look at it once.
+
+    def check(value: Any, where: str, holders: frozenset[int]) -> None:
+        if not isinstance(value, dict | list) or id(value) in finished:
+            return
+        place = f"{source}: {where}" if where else source
+        if id(value) in holders:
+            raise PlatformError(f"{place}: an alias must not stand for what it is part of")
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, below in items:
+            if isinstance(value, dict) and not isinstance(key, str):
+                raise PlatformError(
+                    f"{place}: keys must be strings, but got {short(key)}; quote it or correct it"
+                )
+            check(below, dotted(where, str(key)), holders | {id(value)})
+        finished.add(id(value))
+
+    check(content, "", frozenset())

@@ -56,6 +56,29 @@ def test_what_is_no_plain_yaml_gets_one_line(text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{1: 2}", "t.yaml: keys must be strings, but got 1; quote it or correct it"),
+        ("a: {b: [{true: 2}]}", "t.yaml: a.b.0: keys must be strings, but got true; quote it"),
+        ("a: {~: 2}", "t.yaml: a: keys must be strings, but got null; quote it"),
+        ("&a [*a]", "t.yaml: 0: an alias must not stand for what it is part of"),
+        ("b: &a {c: {d: *a}}", "t.yaml: b.c.d: an alias must not stand for what it is part of"),
+        ("[" * 5000, "t.yaml: is nested too deeply; write fewer levels"),
+    ],
+)
+def test_what_no_config_can_hold_is_refused_with_its_path(text, line):
+    with pytest.raises(PlatformError) as caught:
+        parse_yaml(text, source="t.yaml")
+    assert str(caught.value).startswith(line)
+
+
+def test_aliases_of_aliases_are_looked_at_once():
+    levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40)]
+    content = parse_yaml("\n".join(["a0: &a0 [x]", *levels]), source="t")
+    assert content["a1"] == [["x"]] * 9
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(PlatformError, match=r"missing\.yaml: no such file"):
         read_yaml(tmp_path / "missing.yaml")
