@@ -146,7 +146,9 @@ def load_sweep(
     try:
         spec = validate(SweepSpec, content)
     except InvalidError as error:
-        raise _platform_error(path, (*error.faults, *faults), options) from None
+        # The trial's own numbers are looked at twice, and may be wrong twice.
+        every = list(dict.fromkeys((*error.faults, *faults)))
+        raise _platform_error(path, every, options) from None
     if settings is None:
         raise _platform_error(path, faults, options)
     spec = dataclasses.replace(spec, trial=settings)

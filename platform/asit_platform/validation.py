@@ -9,9 +9,10 @@ import dataclasses
 import difflib
 import functools
 import json
+import math
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, Union
 
 from pydantic import TypeAdapter, ValidationError
@@ -39,7 +40,7 @@ def validate(config_type: type[T], content: Any, *, path: str = "") -> T:
     """Build a config dataclass from plain data.
 
     Types are strict (`"8"` is no number and `true` no 1), as JSON's are: lists become tuples
-    and strings become paths.
+    and strings become paths. Numbers must be finite.
 
     Args:
         config_type: A dataclass with `__pydantic_config__ = {"extra": "forbid"}`.
@@ -49,6 +50,9 @@ def validate(config_type: type[T], content: Any, *, path: str = "") -> T:
     Raises:
         InvalidError: With every fault found.
     """
+    infinite = list(_faults_of_numbers(content, path))
+    if infinite:
+        raise InvalidError(infinite)
     adapter = _adapter(config_type)
     try:
         return adapter.validate_json(json.dumps(content), strict=True)
@@ -63,6 +67,16 @@ def validate(config_type: type[T], content: Any, *, path: str = "") -> T:
             details = [detail for detail in details if detail["type"] == _UNKNOWN_KEY]
             details += error.errors(include_url=False)
     raise InvalidError([_fault(config_type, detail, path) for detail in details])
+
+
+def _faults_of_numbers(content: Any, where: str) -> Iterator[Fault]:
+    """Infinities and NaN, which pass every `value > 0` or fail every comparison."""
+    if isinstance(content, dict | list | tuple):
+        items = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, value in items:
+            yield from _faults_of_numbers(value, dotted(where, str(key)))
+    elif isinstance(content, float) and not math.isfinite(content):
+        yield Fault(where, f"{where} must be finite, but got {short(content)}")
 
 
 @functools.cache

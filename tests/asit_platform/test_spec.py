@@ -168,6 +168,21 @@ class TestFaults:
         (found,) = lines_of(sweep_file, option)
         assert found.startswith(f"-S {option}: {line}")
 
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("search.parameters.pretrain.masking.ratio.max=.inf", "Infinity"),
+            ("trial.pretrain.optimizer.lr_per_256=.inf", "Infinity"),
+            ("trial.pretrain.teacher.temperature=-1e999", "-Infinity"),
+            ("resources.cpus_per_worker=.nan", "NaN"),
+        ],
+    )
+    def test_numbers_must_be_finite(self, sweep_file, option, value):
+        path = option.partition("=")[0]
+        assert lines_of(sweep_file, option) == [
+            f"-S {option}: {path} must be finite, but got {value}"
+        ]
+
     def test_limits_must_go_together(self, sweep_file):
         (line,) = lines_of(
             sweep_file,
