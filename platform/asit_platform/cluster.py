@@ -229,6 +229,12 @@ def _join(address: str, quiet: Mapping[str, Any]) -> None:
             f"no Ray cluster answers at '{address}' ({reason}); start one with "
             "`ray up cluster.yaml`, or unset RAY_ADDRESS to run on this machine"
         ) from error
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise PlatformError(
+            f"cannot join a Ray cluster at '{address}' ({reason}); set RAY_ADDRESS to host:port, "
+            "ray://host:port or auto, or unset it to run on this machine"
+        ) from error
 
 
 def _free_object_store_bytes() -> int:

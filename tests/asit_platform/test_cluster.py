@@ -103,6 +103,14 @@ def test_a_cluster_that_does_not_answer_is_named_at_once(address, monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("address", ["foo", "http://x:y"])
+def test_an_address_that_is_none_gets_one_line(address, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(PlatformError, match="set RAY_ADDRESS to host:port") as caught, start_ray():
+        pass
+    assert "\n" not in str(caught.value)
+
+
 LIFE_OF_RAY = """
 import ray
 from asit_platform.cluster import ResourceSpec, preflight, start_ray

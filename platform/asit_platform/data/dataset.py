@@ -117,6 +117,7 @@ class DatasetInfo:
         manifest = info.folder / MANIFEST_FILE
         if not manifest.is_file():
             raise PlatformError(f"{manifest}: must exist, but it does not; {_REMEDY}")
+        _read_metadata(manifest, "manifest")
         return info
 
     @classmethod
@@ -262,16 +263,20 @@ def _check_shard(info: DatasetInfo, shard: Shard) -> None:
             f"{path}: shard must hold {shard.num_bytes} bytes, but got {num_bytes} "
             f"(truncated or replaced); {_REMEDY}"
         )
-    try:
-        metadata = pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise PlatformError(
-            f"{path}: shard must be readable Parquet, but {reason}; {_REMEDY}"
-        ) from error
+    metadata = _read_metadata(path, "shard")
     found = (metadata.metadata or {}).get(FINGERPRINT_KEY, b"none").decode()
     if found != info.fingerprint:
         raise PlatformError(
             f"{path}: shard must carry fingerprint {info.fingerprint}, but got {found} "
             f"(stale shard); {_REMEDY}"
         )
+
+
+def _read_metadata(path: Path, what: str) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise PlatformError(
+            f"{path}: {what} must be readable Parquet, but {reason}; {_REMEDY}"
+        ) from error

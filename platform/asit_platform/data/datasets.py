@@ -132,6 +132,10 @@ def _read_rows(root: Path, csv_path: Path, *, subset: str) -> list[dict[str, str
             reader = csv.DictReader(file, restval="")
             found = reader.fieldnames or []
             rows = list(reader)
+    except OSError as error:
+        raise PlatformError(
+            f"{csv_path}: must be readable, but {error}; correct its permissions"
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise PlatformError(f"{csv_path}: must be a UTF-8 csv file, but {error}") from error
     needed = (*_ESC50_COLUMNS, "esc10") if subset == "esc10" else _ESC50_COLUMNS

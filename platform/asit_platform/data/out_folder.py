@@ -39,11 +39,16 @@ def finished_build(
     Raises:
         PlatformError: If it holds another dataset or files that are not ours.
     """
-    if out.exists() and not out.is_dir():
-        raise PlatformError(f"{out}: --out must be a folder, but it is a file")
-    if not (out / DATASET_FILE).is_file():
-        _check_ours(out)
-        return None
+    try:
+        if out.exists() and not out.is_dir():
+            raise PlatformError(f"{out}: --out must be a folder, but it is a file")
+        if not (out / DATASET_FILE).is_file():
+            _check_ours(out)
+            return None
+    except OSError as error:
+        raise PlatformError(
+            f"{out}: --out must be readable, but {error}; choose another or correct its permissions"
+        ) from error
     info = DatasetInfo.read(out)
     found = (info.origin, info.front_end)
     wanted = ({**to_json(origin), "keep_silent": keep_silent}, to_json(asdict(front_end)))

@@ -79,6 +79,12 @@ def test_missing_manifest(built: Path) -> None:
         DatasetInfo.open(built)
 
 
+def test_damaged_manifest_is_named(built: Path) -> None:
+    (built / "manifest.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(PlatformError, match=r"manifest\.parquet: manifest must be readable Parquet"):
+        DatasetInfo.open(built)
+
+
 def test_other_version(built: Path) -> None:
     raw = json.loads((built / "dataset.json").read_text())
     (built / "dataset.json").write_text(json.dumps({**raw, "version": 7}))

@@ -62,6 +62,14 @@ def test_missing_csv(esc50: Path) -> None:
         read_esc50(esc50)
 
 
+def test_csv_that_cannot_be_read(esc50: Path) -> None:
+    path = esc50 / "meta" / "esc50.csv"
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # Also the superuser, whom no permission stops, gets EIO.
+    with pytest.raises(PlatformError, match=r"esc50\.csv: must be readable, but .*; correct"):
+        read_esc50(esc50)
+
+
 def test_missing_column_names_it_and_those_found(esc50: Path, write_csv: WriteCsv) -> None:
     write_csv(esc50, [["a.wav", 1, "dog"]], ("filename", "fold", "category"))
     with pytest.raises(
