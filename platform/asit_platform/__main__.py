@@ -8,7 +8,7 @@ def main() -> int:
     try:
         from asit_platform.cli import main as run
     except ModuleNotFoundError as error:
-        remedy = "pip install 'asit[platform,dashboards]'"
+        remedy = "in the clone: `make setup`, or pip install '.[platform,dashboards]'"
         print(f"error: '{error.name}' is not installed; {remedy}", file=sys.stderr)  # noqa: T201
         return 2
     return run()

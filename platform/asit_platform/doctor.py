@@ -20,7 +20,7 @@ import typer
 from packaging.requirements import Requirement
 
 MIN_FREE_GIB = 2.0
-_INSTALL = "pip install 'asit[platform,dashboards]', or `make setup` in the repository"
+_INSTALL = "in a clone of the repository: `make setup`, or pip install '.[platform,dashboards]'"
 _MARKS = {"good": "ok     ", "note": "note   ", "bad": "MISSING"}
 
 

@@ -73,4 +73,4 @@ def test_the_base_alone_gives_asit_core(empty_machine):
     done = subprocess.run([asit], env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "pip install 'asit[platform,dashboards]'" in done.stderr
+    assert "pip install '.[platform,dashboards]'" in done.stderr
