@@ -33,11 +33,10 @@ $(INSTALLED): pyproject.toml requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	touch $@
 
-demo: $(DEMO_SET)/dataset.json
-	$(BIN)/asit sweep run sweeps/quickstart.yaml --yes -S name=$(DEMO_NAME) -S data=$(DEMO_SET)
-
-$(DEMO_SET)/dataset.json: | $(INSTALLED)
+# `asit data` finds its own finished build, and refuses a folder that holds another data set.
+demo: $(INSTALLED)
 	$(PREPARE)
+	$(BIN)/asit sweep run sweeps/quickstart.yaml --yes -S name=$(DEMO_NAME) -S data=$(DEMO_SET)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

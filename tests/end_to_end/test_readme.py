@@ -1,6 +1,7 @@
 """What README shows must run."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,20 @@ def test_the_yaml_is_legal_and_in_the_words_of_the_quickstart(tmp_path):
     shown = parse_yaml(example, source="README.md")
     same = ("name", "question", "base", "data", "split", "metric", "scheduler")
     assert {key: shown[key] for key in same} == {key: quickstart[key] for key in same}
+    assert shown["search"]["parameters"].items() <= quickstart["search"]["parameters"].items()
+    assert shown["trial"]["pretrain"].items() <= quickstart["trial"]["pretrain"].items()
+
+
+def test_the_demo_prepares_whatever_lies_there_already(tmp_path):
+    (tmp_path / "Makefile").write_text((REPOSITORY / "Makefile").read_text())
+    for name in ("pyproject.toml", "requirements.lock", ".venv/.installed"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "demo" / "esc50").mkdir(parents=True)
+    (tmp_path / "demo" / "esc50" / "dataset.json").touch()
+    command = ["make", "-n", "-C", str(tmp_path), "demo", "DATA=B"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 'asit data prepare esc50 --root "B"' in done.stdout
 
 
 def test_the_options_shown_are_legal():
