@@ -86,6 +86,14 @@ class ParameterSpec:
             return {f"values[{i}]": value for i, value in enumerate(self.values)}
         return {"min": self.min, "max": self.max}
 
+    def inner(self) -> list[int]:
+        """Two values between whole limits, which show a rule of multiples: the next, the middle."""
+        low, high, step = self.min, self.max, 1 if self.step is None else self.step
+        if not (isinstance(low, int) and isinstance(high, int) and isinstance(step, int)):
+            return []
+        found = (low + step, low + (high - low) // step // 2 * step)
+        return [value for value in dict.fromkeys(found) if low < value < high]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSpec:

@@ -284,12 +284,23 @@ def _faults_of_limits(spec: SweepSpec, path: str, parameter: ParameterSpec) -> I
     if parameter.is_integer and isinstance(parameter.step, float):
         where = f"search.parameters.{path}.step"
         yield Fault(where, f"{where} must be an integer, but got {parameter.step:g}")
+    limits_are_legal = True
     for key, value in parameter.extremes().items():
         where = f"search.parameters.{path}.{key}"
         try:
             validate(TrialConfig, with_parameters(spec.trial, {path: value}), path="trial")
         except InvalidError as error:
             yield from (Fault(where, f"{where}: {fault.line}") for fault in error.faults)
+            limits_are_legal = False
+    for value in parameter.inner() if limits_are_legal else ():
+        where = f"search.parameters.{path}"
+        try:
+            validate(TrialConfig, with_parameters(spec.trial, {path: value}), path="trial")
+        except InvalidError as error:
+            remedy = "list legal numbers as `values`, or give a `step` that meets only those"
+            line = f"{where}: the range holds {value}: {error.faults[0].line}; {remedy}"
+            yield Fault(where, line)
+            return
 
 
 def _faults_of_pairs(spec: SweepSpec, parameters: Mapping[str, ParameterSpec]) -> Iterator[Fault]:
@@ -311,6 +322,12 @@ def _faults_of_pairs(spec: SweepSpec, parameters: Mapping[str, ParameterSpec]) -
 def _faults_between_sections(spec: SweepSpec) -> Iterator[Fault]:
     pretrain = spec.trial["pretrain"]
     scheduler, workers = spec.scheduler, spec.resources.num_workers
+    names = _metric_names(spec.trial)
+    if spec.metric.name not in names:
+        rule = f"must be a metric that trials report ({', '.join(names[:5])}, ...)"
+        hint = near_miss(spec.metric.name, names)
+        line = f"metric.name {rule}, but got '{spec.metric.name}'{hint}"
+        yield Fault("metric.name", line)
     if scheduler.type == "asha" and scheduler.grace_period > pretrain["epochs"]:
         where = "scheduler.grace_period"
         rule = f"must be <= trial.pretrain.epochs ({pretrain['epochs']})"
@@ -322,6 +339,21 @@ def _faults_between_sections(spec: SweepSpec) -> Iterator[Fault]:
             f"trial.pretrain.batch_size ({pretrain['batch_size']})"
         )
         yield Fault(where, f"{where} {rule}, but got {workers}")
+
+
+def _metric_names(settings: Settings) -> list[str]:
+    """What a trial with these settings reports and a study may optimise."""
+    tasks = [name for name, task in settings["pretrain"]["pretext"].items() if task is not None]
+    gauges = ("teacher_entropy", "marginal_entropy", "prototype_use", "kl")
+    return [
+        "probe/accuracy",
+        "probe/knn_accuracy",
+        "gauge/embedding_std",
+        "gauge/effective_rank",
+        "loss/total",
+        *(f"loss/{task}" for task in tasks),
+        *(f"gauge/{g}/{task}" for task in tasks if task.endswith("_distillation") for g in gauges),
+    ]
 
 
 def _warn_of_pretext_metric(spec: SweepSpec) -> None:

@@ -156,6 +156,14 @@ class TestFaults:
             ),
             ("base=asitt/nano", "base must be PRESET/SIZE (asit|asit_code/nano|tiny|small|base), "),
             ("base=study:none/best", "no study 'none'"),
+            (
+                "metric.name=probe/acuracy",
+                "metric.name must be a metric that trials report (probe/accuracy, ",
+            ),
+            (
+                "search.parameters.pretrain.encoder.embed_dim={min: 96, max: 192}",
+                "search.parameters.pretrain.encoder.embed_dim: the range holds 97: ",
+            ),
             ("version=2", "version must be 1, but got 2"),
             ("kind=ablation", "kind must be 'sweep', but got 'ablation'"),
             ("name=../up", "name must be letters, digits, '.', '_' and '-', but got '../up'"),
