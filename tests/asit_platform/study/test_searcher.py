@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -11,6 +12,7 @@ from asit_platform.study.scheduler import create_asha
 from asit_platform.study.searcher import SearchSpace, StudySearcher
 from asit_platform.study.store import open_study
 
+Method = Literal["tpe", "random"]
 PARAMETERS = {
     "ratio": ParameterSpec(min=0.3, max=0.8),
     "temperature": ParameterSpec(min=0.02, max=0.1, log=True),
@@ -20,7 +22,9 @@ PARAMETERS = {
 }
 
 
-def create_searcher(record, *, num_samples=6, method="tpe", scheduler=None, concurrent=False):
+def create_searcher(
+    record, *, num_samples=6, method: Method = "tpe", scheduler=None, concurrent=False
+) -> StudySearcher:
     return StudySearcher(
         record,
         space=SearchSpace(method, 0, PARAMETERS, num_samples),
@@ -33,6 +37,12 @@ def create_searcher(record, *, num_samples=6, method="tpe", scheduler=None, conc
     )
 
 
+def suggest(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:
+    config = searcher.suggest(trial_id)
+    assert isinstance(config, dict)
+    return config
+
+
 def report(epoch, value):
     metrics = {"epoch": epoch, "probe/accuracy": value, "loss/total": 1.0}
     told = {"epoch": epoch, "probe/accuracy": value, "metrics": json.dumps(metrics)}
@@ -41,7 +51,7 @@ def report(epoch, value):
 
 def run(searcher, trial_id, values, *, stop_at=None):
     """What Tune calls for one trial: the last result comes with the completion only."""
-    config = searcher.suggest(trial_id)
+    config = suggest(searcher, trial_id)
     last = stop_at or len(values)
     for epoch, value in enumerate(values[: last - 1], start=1):
         searcher.on_trial_result(trial_id, report(epoch, value))
@@ -112,14 +122,14 @@ def test_what_a_dead_driver_left_is_handed_out_first_under_its_own_row(open_toy,
     with open_toy() as record:
         searcher = create_searcher(record)
         run(searcher, "a", [0.1, 0.2, 0.3, 0.4])
-        left = searcher.suggest("b")
+        left = suggest(searcher, "b")
         searcher.on_trial_result("b", report(1, 0.25))
     untouched = open_study(study_folder).trials[0]
 
     with open_toy() as record:
         searcher = create_searcher(record)
         resumed = run(searcher, "again", [0.25, 0.3, 0.35, 0.5])
-        following = searcher.suggest("c")
+        following = suggest(searcher, "c")
 
     rows = open_study(study_folder).trials
     assert resumed == left
@@ -144,7 +154,7 @@ def test_an_end_that_was_decided_but_not_told_is_told_by_the_next_driver(
     assert open_study(study_folder).trials[0].state == "RUNNING"
 
     with open_toy() as record:
-        assert create_searcher(record).suggest("b")["number"] == 1
+        assert suggest(create_searcher(record), "b")["number"] == 1
 
     row = open_study(study_folder).trials[0]
     assert (row.state, row.value, row.curve) == ("PRUNED", 0.2, {1: 0.1, 2: 0.2})
@@ -196,7 +206,7 @@ def test_a_row_killed_while_it_was_drawn_gets_the_draw_it_would_have_had(
         searcher._space = searcher._space._replace(parameters=drawn)
         searcher.suggest("killed")
     with open_toy() as record:
-        resumed = create_searcher(record, num_samples=8).suggest("again")
+        resumed = suggest(create_searcher(record, num_samples=8), "again")
 
     assert resumed == undisturbed[0][7]
 
@@ -227,7 +237,7 @@ def test_trials_at_the_same_time_are_different(open_toy, undisturbed, study_fold
     shutil.copytree(undisturbed[1], study_folder)
     with open_toy() as record:
         searcher = create_searcher(record, num_samples=12, concurrent=True)
-        together = [searcher.suggest(f"t{i}") for i in range(4)]
+        together = [suggest(searcher, f"t{i}") for i in range(4)]
 
     assert len({config["params"] for config in together}) == 4
 
@@ -235,11 +245,11 @@ def test_trials_at_the_same_time_are_different(open_toy, undisturbed, study_fold
 def test_a_trial_taken_back_before_it_ran_is_not_lost(open_toy):
     with open_toy() as record:
         searcher = create_searcher(record)
-        first = searcher.suggest("a")
+        first = suggest(searcher, "a")
         searcher.on_trial_complete("a")
         assert record.rows(TrialState.RUNNING)[0].number == 0
     with open_toy() as record:
-        assert create_searcher(record).suggest("b") == first
+        assert suggest(create_searcher(record), "b") == first
 
 
 def test_a_new_driver_judges_by_what_earlier_ones_saw(open_toy):
@@ -272,7 +282,7 @@ def test_a_resumed_trial_is_not_stopped_where_it_has_passed(open_toy):
             metric="probe/accuracy", mode="max", num_epochs=4, grace_period=2, reduction_factor=3
         )
         searcher = create_searcher(record, scheduler=asha)
-        assert searcher.suggest("again")["number"] == 0
+        assert suggest(searcher, "again")["number"] == 0
 
     trial = type("Trial", (), {"trial_id": "again"})()
     asha.on_trial_add(None, trial)  # pyright: ignore[reportArgumentType]
