@@ -73,7 +73,14 @@ def run_trial(
         The last epoch's metrics.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_config(folder, config, seed=seed, split=split, evaluate_on=evaluate_on)
+    write_config(
+        folder,
+        config,
+        seed=seed,
+        split=split,
+        transductive=transductive,
+        evaluate_on=evaluate_on,
+    )
     write_environment(folder, info)
     folds = pretrain_folds(split, transductive=transductive)
     job = PretrainJob(
@@ -112,7 +119,14 @@ def run_untrained(
 ) -> Metrics:
     """The same encoder with its initial weights: what pre-training has to beat."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_config(folder, config, seed=seed, split=split, evaluate_on=evaluate_on)
+    write_config(
+        folder,
+        config,
+        seed=seed,
+        split=split,
+        transductive=transductive,
+        evaluate_on=evaluate_on,
+    )
     write_environment(folder, info)
     evaluation = Evaluation(
         config=config,

@@ -34,13 +34,20 @@ _PACKAGES = ("asit", "torch", "torchaudio", "timm", "numpy", "ray", "optuna", "p
 
 
 def write_config(
-    folder: Path, config: TrialConfig, *, seed: int, split: SplitSpec, evaluate_on: str
+    folder: Path,
+    config: TrialConfig,
+    *,
+    seed: int,
+    split: SplitSpec,
+    transductive: bool,
+    evaluate_on: str,
 ) -> None:
     """The resolved configuration, enough to run the trial again."""
     values = {
         "trial": to_plain(config),
         "seed": seed,
         "split": dataclasses.asdict(split),
+        "transductive": transductive,
         "evaluate_on": evaluate_on,
     }
     _replace(folder / "config.yaml", format_yaml(values).encode())

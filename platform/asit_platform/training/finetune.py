@@ -25,7 +25,8 @@ def finetune(
 ) -> Classifier:
     """Train a classifier on some folds, from a copy of the encoder; one worker."""
     stream = ClipStream(source, folds=folds, seed=seed, batch_size=config.batch_size, donor_group=1)
-    classifier = Classifier(encoder, num_classes=num_classes, seed=seed)
+    device = encoder.cls_token.device
+    classifier = Classifier(encoder, num_classes=num_classes, seed=seed).to(device)
     decaying = [p for p in classifier.parameters() if p.ndim > 1]
     others = [p for p in classifier.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -33,7 +34,7 @@ def finetune(
         lr=config.lr,
         weight_decay=config.weight_decay,
     )
-    dtype = autocast_dtype(config.precision, encoder.cls_token.device)
+    dtype = autocast_dtype(config.precision, device)
     views = ViewsConfig(
         num_views=1, crop_frames=crop_frames, roll_probability=config.roll_probability
     )
@@ -41,7 +42,12 @@ def finetune(
     for epoch in range(config.epochs):
         for batch in stream.epoch(epoch):
             crop_BTF = make_views(
-                batch.log_mel_BTF, batch.num_frames_B, batch.clip_ids, views, seed=seed, epoch=epoch
+                batch.log_mel_BTF.to(device),
+                batch.num_frames_B,
+                batch.clip_ids,
+                views,
+                seed=seed,
+                epoch=epoch,
             )[0]
             for group in optimizer.param_groups:
                 group["lr"] = cosine(
@@ -55,7 +61,7 @@ def finetune(
                 classifier,
                 optimizer,
                 normalize(crop_BTF, **normalization._asdict()),
-                batch.label_B,
+                batch.label_B.to(device),
                 label_smoothing=config.label_smoothing,
                 dtype=dtype,
             )
@@ -74,13 +80,14 @@ def predict(
 ) -> tuple[list[str], Tensor, Tensor]:
     """Clip ids, probabilities (M, C) averaged over windows, and labels (M,)."""
     classifier.eval()
+    device = classifier.encoder.cls_token.device
     clip_ids: list[str] = []
     scores, labels = [], []
     for batch in read_all(source, folds):
-        window_BWTF = windows(batch.log_mel_BTF, batch.num_frames_B, frames=crop_frames)
+        window_BWTF = windows(batch.log_mel_BTF.to(device), batch.num_frames_B, frames=crop_frames)
         clean_BTF = normalize(window_BWTF.flatten(0, 1), **normalization._asdict())
         logits = classifier(clean_BTF).unflatten(0, window_BWTF.shape[:2])
-        scores.append(logits.softmax(-1).mean(1))
+        scores.append(logits.softmax(-1).mean(1).cpu())
         labels.append(batch.label_B)
         clip_ids.extend(batch.clip_ids)
     return clip_ids, torch.cat(scores), torch.cat(labels)

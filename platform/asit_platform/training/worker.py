@@ -316,7 +316,8 @@ class _Run:
             {
                 "kind": "pretrain",
                 "seed": self.seed,
-                "config": dataclasses.asdict(self.config),
+                # As JSON gives it back, tuples and all.
+                "config": json.loads(json.dumps(dataclasses.asdict(self.config))),
                 "normalization": self.normalization._asdict(),
                 "history": history,
             },
@@ -325,11 +326,11 @@ class _Run:
     def restore(self, path: Path) -> list[Metrics]:
         """Load a checkpoint of this very run; returns the metrics of its epochs."""
         checkpoint = load_checkpoint(path, device=self.worker.device)
-        expected = json.loads(json.dumps(dataclasses.asdict(self.config)))
-        if (checkpoint.meta["config"], checkpoint.meta["seed"]) != (expected, self.seed):
+        ours = self.checkpoint([]).meta
+        if any(checkpoint.meta[name] != ours[name] for name in ("config", "seed", "normalization")):
             raise ValueError(
-                f"{path}: must be a checkpoint of this configuration and seed, but is of another; "
-                "choose another folder or remove the file"
+                f"{path}: must be a checkpoint of this configuration, seed and data, but is of "
+                "another; choose another folder or remove the file"
             )
         model = {
             name.removeprefix("model."): value

@@ -140,7 +140,9 @@ def test_a_finished_run_is_reported_again_and_not_trained(tmp_path):
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
     _run(tmp_path)
     other = dataclasses.replace(CONFIG, student_temperature=0.2)
-    with pytest.raises(ValueError, match="must be a checkpoint of this configuration and seed"):
+    with pytest.raises(
+        ValueError, match="must be a checkpoint of this configuration, seed and data"
+    ):
         _run(tmp_path, other)
 
 
