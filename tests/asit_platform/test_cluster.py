@@ -140,6 +140,7 @@ assert not ray.is_initialized()
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(600)
 def test_ray_starts_quietly_and_ends():
     # From the repository root, whose folder `platform` must not hide the standard library's.
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

@@ -10,6 +10,7 @@ from asit_platform import doctor
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(600)
 def test_a_complete_machine_is_healthy(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
