@@ -27,6 +27,9 @@ _logger = logging.getLogger(__name__)
 REFRESH_S = 0.5
 # Lines of the terminal that are not rows: heading, rules, the two lines below, a margin.
 _FRAME_LINES = 8
+# Characters of the columns that are always there, and of one parameter's.
+_FIXED_COLUMNS_WIDTH = 60
+_PARAMETER_WIDTH = 15
 _STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red", "RUNNING": "cyan"}
 
 
@@ -113,17 +116,18 @@ class Progress:
         return self.num_epochs * sum(per_epoch) / len(per_epoch)
 
 
-def render(progress: Progress, *, now_s: float, height: int) -> RenderableType:
-    """Draw the table so that it fits `height` lines: all running trials, then the latest."""
+def render(progress: Progress, *, now_s: float, width: int, height: int) -> RenderableType:
+    """Draw the table so that it fits a terminal: running trials, then the latest.
+
+    Where there are more parameters than columns for them, the last line says how many are left out.
+    """
     rows = _choose_rows(progress, max(3, height - _FRAME_LINES))
-    paths = list(dict.fromkeys(path for row in rows for path in row.params))
-    labels = shorten_paths(paths)
+    searched = list(dict.fromkeys(path for row in rows for path in row.params))
+    paths = searched[: max(1, (width - _FIXED_COLUMNS_WIDTH) // _PARAMETER_WIDTH)]
+    labels = shorten_paths(searched)[: len(paths)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("trial", justify="right")
-    for label in labels:
-        table.add_column(label, justify="right")
-    for title in ("epoch", progress.metric, "state", "elapsed"):
-        table.add_column(title, justify="right")
+    for title in ("trial", *labels, "epoch", progress.metric, "state", "elapsed"):
+        table.add_column(title, justify="right", no_wrap=True)
     best = progress.best()
     for row in rows:
         table.add_row(
@@ -135,7 +139,9 @@ def render(progress: Progress, *, now_s: float, height: int) -> RenderableType:
             format_seconds(row.seconds(now_s)),
             style="bold" if best is not None and row.number == best.number else "",
         )
-    return Group(table, Text(describe(progress, now_s=now_s)))
+    left_out = len(searched) - len(paths)
+    more = f"; {left_out} more parameters not shown" if left_out else ""
+    return Group(table, Text(describe(progress, now_s=now_s) + more, no_wrap=True))
 
 
 def describe(progress: Progress, *, now_s: float) -> str:
@@ -242,8 +248,9 @@ class SweepProgress(Callback):
 
     def _draw(self, now_s: float) -> None:
         assert self._live is not None
-        height = self._console.size.height
-        self._live.update(render(self.progress, now_s=now_s, height=height), refresh=True)
+        width, height = self._console.size
+        table = render(self.progress, now_s=now_s, width=width, height=height)
+        self._live.update(table, refresh=True)
         self._drawn_s = now_s
 
     def _describe_error(self, trial_id: str) -> str | None:

@@ -31,9 +31,9 @@ def progress() -> Progress:
     return progress
 
 
-def draw(progress: Progress, *, height: int = 40) -> str:
-    console = Console(file=io.StringIO(), width=120, color_system=None)
-    console.print(render(progress, now_s=105.0, height=height))
+def draw(progress: Progress, *, width: int = 120, height: int = 40) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(render(progress, now_s=105.0, width=width, height=height))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -74,6 +74,17 @@ def test_a_low_terminal_keeps_what_runs_and_the_best(progress):
     shown = [line.split()[0] for line in draw(progress, height=11).splitlines()[1:-1]]
 
     assert shown == ["0", "9", "4"]
+
+
+def test_a_narrow_terminal_shows_fewer_parameters_and_says_so(progress):
+    for row in progress.rows.values():
+        row.params = {f"pretrain.teacher.momentum_{index}": 0.123456 for index in range(10)}
+    lines = draw(progress, width=110).splitlines()
+
+    assert len(lines) == 7  # nothing is wrapped
+    assert "momentum_2" in lines[0]
+    assert "momentum_3" not in lines[0]
+    assert lines[-1].endswith("; 7 more parameters not shown")
 
 
 def test_a_metric_that_is_minimised_has_its_lowest_as_best(progress):
