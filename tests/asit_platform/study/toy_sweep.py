@@ -5,6 +5,7 @@ As a program: `python toy_sweep.py RESULTS DATA [KEY=VALUE ...]`, so that it can
 
 import json
 import os
+import signal
 import sys
 import time
 from functools import partial
@@ -118,6 +119,8 @@ def sweep(
 
 
 if __name__ == "__main__":
+    # A test run in the background of a shell inherits that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     quieten_ray()
     slow = create_functions(epoch_s=0.3)
     with start_ray(address="local", num_cpus=2, object_store_bytes=200 * 2**20):
