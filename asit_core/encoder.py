@@ -1,11 +1,13 @@
 """The spectrogram transformer: patches of a log-mel spectrogram through timm's blocks.
 
-Shapes: `B` clips, `T` frames, `F` mel bins, `N` patches, `P` values per patch, `D` width. Time
-comes first, as in ASiT: patch token `t * (F / patch_bins) + f` is the patch in column `t` of time
-and row `f` of frequency.
+Shapes: `B` clips, `T` frames, `F` mel bins, `N` patches, `M` patches kept, `P` values per patch,
+`D` width, `C` class tokens, `L` blocks, `H` heads. A grid of patches is `(t, f)`: `t` columns in
+time, `f` rows in frequency. Tokens are the class tokens, then the patches in the config's order:
+`time`, as in ASiT, counts rows fastest (patch `t * rows + f`); `frequency`, as in AST and SSAST,
+counts columns fastest (patch `f * columns + t`).
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -13,59 +15,26 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asit_core.encoder_config import EncoderConfig, TokenOrder
+from asit_core.positions import adapt_positions
 from asit_core.seeding import uniform
 
-_LayerNorm = partial(nn.LayerNorm, eps=1e-6)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EncoderConfig:
-    """Size and patches of the encoder; the length of its input is the crop's."""
-
-    __pydantic_config__ = {"extra": "forbid"}
-
-    embed_dim: int
-    depth: int
-    num_heads: int
-    mlp_ratio: float = 4.0
-    patch_frames: int = 16
-    patch_bins: int = 16
-    input_bins: int = 128
-    drop_path_rate: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Check what can be checked alone."""
-        for name in ("embed_dim", "depth", "num_heads", "patch_frames", "patch_bins", "input_bins"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, but got {getattr(self, name)}")
-        if self.embed_dim % self.num_heads:
-            raise ValueError(
-                f"embed_dim must be a multiple of num_heads ({self.num_heads}), "
-                f"but got {self.embed_dim}"
-            )
-        if self.input_bins % self.patch_bins:
-            raise ValueError(
-                f"input_bins must be a multiple of patch_bins ({self.patch_bins}), "
-                f"but got {self.input_bins}"
-            )
-        if not 1.0 <= self.embed_dim * self.mlp_ratio < float("inf"):
-            raise ValueError(
-                f"mlp_ratio must be finite and leave at least one hidden unit, "
-                f"but got {self.mlp_ratio}"
-            )
-        if not 0.0 <= self.drop_path_rate < 1.0:
-            raise ValueError(f"drop_path_rate must be in [0, 1), but got {self.drop_path_rate}")
+_UNFUSED_UP_TO = 2048  # tokens: beyond, the weights of one clip fill gigabytes
 
 
 class SpectrogramEncoder(nn.Module):
-    """Vision transformer over (time, mel) patches with one class token.
+    """Vision transformer over patches of a spectrogram, with one or two class tokens.
 
-    Source: ASiT (arXiv:2211.13189), Sec. III-A; blocks as in ViT: pre-norm, GELU, LayerNorm with
-    eps 1e-6.
+    Source: ASiT (arXiv:2211.13189), Sec. III-A; AST (arXiv:2104.01778), Sec. 2.1, for overlapping
+    patches and two class tokens; blocks as in ViT: pre-norm, GELU.
     """
 
     def __init__(self, config: EncoderConfig, *, input_frames: int) -> None:
-        """Build an encoder whose positional embedding fits `input_frames` frames."""
+        """Build an encoder whose positional embedding fits `input_frames` frames.
+
+        Raises:
+            ValueError: If `input_frames` is less than one patch.
+        """
         super().__init__()
         if input_frames < config.patch_frames:
             raise ValueError(
@@ -73,23 +42,33 @@ class SpectrogramEncoder(nn.Module):
                 f"but got {input_frames}"
             )
         self.config = config
-        self.grid = (input_frames // config.patch_frames, config.input_bins // config.patch_bins)
-        patch = (config.patch_frames, config.patch_bins)
-        self.patch_embed = nn.Conv2d(1, config.embed_dim, patch, stride=patch)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
-        num_tokens = 1 + self.grid[0] * self.grid[1]
+        self.input_frames = input_frames
+        self.grid = config.grid_of(input_frames)
+        self.patch_embed = nn.Conv2d(1, config.embed_dim, config.patch, stride=config.stride)
+        self.cls_token = nn.Parameter(torch.zeros(1, config.num_cls_tokens, config.embed_dim))
+        num_tokens = config.num_cls_tokens + self.grid[0] * self.grid[1]
         self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens, config.embed_dim))
+        layer_norm = partial(nn.LayerNorm, eps=config.norm_eps)
         self.blocks = nn.ModuleList(
             Block(
                 config.embed_dim,
                 config.num_heads,
                 mlp_ratio=config.mlp_ratio,
                 qkv_bias=True,
-                norm_layer=_LayerNorm,  # pyright: ignore[reportArgumentType]
+                norm_layer=layer_norm,  # pyright: ignore[reportArgumentType]
             )
             for _ in range(config.depth)
         )
-        self.norm = _LayerNorm(config.embed_dim)
+        self.norm = layer_norm(config.embed_dim)
+
+    @property
+    def num_cls_tokens(self) -> int:
+        """Class tokens before the patch tokens."""
+        return self.config.num_cls_tokens
+
+    def grid_of(self, num_frames: int) -> tuple[int, int]:
+        """As `EncoderConfig.grid_of`."""
+        return self.config.grid_of(num_frames)
 
     def forward(self, log_mel_BTF: Tensor, drop_path_keys_B: Tensor | None = None) -> Tensor:
         """Tokens of a batch of normalised spectrograms.
@@ -99,26 +78,61 @@ class SpectrogramEncoder(nn.Module):
             drop_path_keys_B: Keys of this step's clips; None switches stochastic depth off.
 
         Returns:
-            (B, 1 + N, D): the class token, then the patch tokens in time-major order, after the
-            last norm.
+            (B, C + N, D): the class tokens, then the patch tokens, after the last norm.
 
         Raises:
             ValueError: If the mel bins differ from the config's, or clips are shorter than a patch.
         """
-        frames, bins = log_mel_BTF.shape[1:]
-        if bins != self.config.input_bins or frames < self.config.patch_frames:
+        patch_BND, grid = self.embed_patches(log_mel_BTF)
+        return self.encode(patch_BND, grid, drop_path_keys_B=drop_path_keys_B)
+
+    def embed_patches(self, log_mel_BTF: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Linear embeddings (B, N, D) of the patches, without positions, and their grid.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        if (
+            log_mel_BTF.ndim != 3
+            or log_mel_BTF.shape[2] != self.config.input_bins
+            or log_mel_BTF.shape[1] < self.config.patch_frames
+        ):
             raise ValueError(
                 f"input must have {self.config.input_bins} mel bins and at least "
                 f"{self.config.patch_frames} frames, but got shape {tuple(log_mel_BTF.shape)}"
             )
-        grid = (frames // self.config.patch_frames, bins // self.config.patch_bins)
-        patches_BNP = patchify(log_mel_BTF[:, : grid[0] * self.config.patch_frames], grid)
-        # Patches do not overlap: the convolution is a linear layer, and faster as one.
+        patch, stride = self.config.patch, self.config.stride
+        patches_BtfTF = log_mel_BTF.unfold(1, patch[0], stride[0]).unfold(2, patch[1], stride[1])
+        if self.config.token_order == "frequency":
+            patches_BtfTF = patches_BtfTF.transpose(1, 2)
+        # A convolution is a linear layer on its patches, and faster as one.
+        patches_BNP = patches_BtfTF.flatten(3).flatten(1, 2)
         weight_DP = self.patch_embed.weight.flatten(1)
-        tokens_BND = functional.linear(patches_BNP, weight_DP, self.patch_embed.bias)
-        cls_B1D = self.cls_token.expand(len(tokens_BND), -1, -1)
-        tokens_BND = torch.cat([cls_B1D, tokens_BND], dim=1) + self.positions(grid)
-        self._choose_attention(tokens_BND.device.type)
+        patch_BND = functional.linear(patches_BNP, weight_DP, self.patch_embed.bias)
+        return patch_BND, self.grid_of(log_mel_BTF.shape[1])
+
+    def encode(
+        self,
+        patch_BND: Tensor,
+        grid: tuple[int, int],
+        *,
+        visible_BM: Tensor | None = None,
+        drop_path_keys_B: Tensor | None = None,
+    ) -> Tensor:
+        """Adds positions and class tokens, and runs the blocks.
+
+        Args:
+            patch_BND: Patch embeddings of all patches of `grid`.
+            grid: Their columns and rows.
+            visible_BM: int64 indices of each clip's patches that are encoded (MAE), in the order
+                they shall have; None means all.
+            drop_path_keys_B: As in `forward`.
+
+        Returns:
+            (B, C + N, D), or (B, C + M, D) with `visible_BM`.
+        """
+        tokens_BND = self._with_positions(patch_BND, grid, visible_BM)
+        self._choose_attention(tokens_BND)
         if drop_path_keys_B is None or self.config.drop_path_rate == 0.0:
             for block in self.blocks:
                 tokens_BND = block(tokens_BND)
@@ -126,19 +140,86 @@ class SpectrogramEncoder(nn.Module):
             tokens_BND = self._blocks_with_drop_path(tokens_BND, drop_path_keys_B)
         return self.norm(tokens_BND)
 
-    def _choose_attention(self, device_type: str) -> None:
-        """Fused attention, except under bf16 on a CPU: there its backward is six times slower."""
-        fused = not (device_type == "cpu" and torch.is_autocast_enabled("cpu"))
+    def layers(self, log_mel_BTF: Tensor) -> list[Tensor]:
+        """Output (B, C + N, D) of every block, first to last, before the last norm."""
+        tokens_BND = self._with_positions(*self.embed_patches(log_mel_BTF))
+        self._choose_attention(tokens_BND)
+        outputs = []
         for block in self.blocks:
-            block.attn.fused_attn = fused  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+            tokens_BND = block(tokens_BND)
+            outputs.append(tokens_BND)
+        return outputs
+
+    def attention_maps(self, log_mel_BTF: Tensor) -> Tensor:
+        """Attention weights (L, B, H, C + N, C + N) of every block: rows query, and sum to one.
+
+        The weights of all blocks are kept: for a look at some clips, not for training.
+        """
+        tokens_BND = self._with_positions(*self.embed_patches(log_mel_BTF))
+        self._choose_attention(tokens_BND)
+        maps = []
+        for block in self.blocks:
+            normed_BND = block.norm1(tokens_BND)  # pyright: ignore[reportCallIssue]
+            maps.append(_attention_weights(block.attn, normed_BND))  # pyright: ignore[reportArgumentType]
+            tokens_BND = block(tokens_BND)
+        return torch.stack(maps)
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Positional embedding (1, 1 + N, D), bilinearly resized to another grid of patches."""
+        """Positional embedding (1, C + N, D), adapted to another grid of patches if need be."""
         if grid == self.grid:
             return self.pos_embed
-        pos_1Dtf = self.pos_embed[:, 1:].transpose(1, 2).unflatten(2, self.grid)
-        pos_1Dtf = functional.interpolate(pos_1Dtf, grid, mode="bilinear", align_corners=False)
-        return torch.cat([self.pos_embed[:, :1], pos_1Dtf.flatten(2).transpose(1, 2)], dim=1)
+        num_cls = self.num_cls_tokens
+        pos_1Dtf = _to_grid(self.pos_embed[:, num_cls:], self.grid, self.config.token_order)
+        pos_1Dtf = adapt_positions(pos_1Dtf, grid, how=self.config.position_adaptation)
+        pos_1ND = _from_grid(pos_1Dtf, self.config.token_order)
+        return torch.cat([self.pos_embed[:, :num_cls], pos_1ND], dim=1)
+
+    def refitted(
+        self,
+        *,
+        input_frames: int,
+        stride: tuple[int, int] | None = None,
+        input_bins: int | None = None,
+    ) -> "SpectrogramEncoder":
+        """A copy for clips of another length, other strides or other mel bins.
+
+        Positions are adapted once, as the config says, and learned from there: how AST and SSAST
+        start fine-tuning.
+
+        Args:
+            input_frames: Length of the clips.
+            stride: Frames and bins from patch to patch; None keeps them.
+            input_bins: Mel bins of the clips; None keeps them.
+        """
+        config = replace(self.config, input_bins=input_bins or self.config.input_bins)
+        if stride is not None:
+            config = replace(config, stride_frames=stride[0], stride_bins=stride[1])
+        with torch.random.fork_rng(devices=[]):
+            copy = SpectrogramEncoder(config, input_frames=input_frames)
+        state = self.state_dict()
+        state["pos_embed"] = self.positions(copy.grid)
+        copy.load_state_dict(state)
+        return copy.to(self.cls_token.device, self.cls_token.dtype).train(self.training)
+
+    def _with_positions(
+        self, patch_BND: Tensor, grid: tuple[int, int], visible_BM: Tensor | None = None
+    ) -> Tensor:
+        cls_BCD = self.cls_token.expand(len(patch_BND), -1, -1)
+        positions_1ND = self.positions(grid)
+        if visible_BM is None:
+            return torch.cat([cls_BCD, patch_BND], dim=1) + positions_1ND
+        num_cls = self.num_cls_tokens
+        patch_BND = patch_BND + positions_1ND[:, num_cls:]
+        index_BMD = visible_BM[..., None].expand(-1, -1, patch_BND.shape[2])
+        cls_BCD = cls_BCD + positions_1ND[:, :num_cls]
+        return torch.cat([cls_BCD, patch_BND.gather(1, index_BMD)], dim=1)
+
+    def _choose_attention(self, tokens_BND: Tensor) -> None:
+        """Fused attention, except under bf16 on a CPU: there its backward is six times slower."""
+        on_cpu = tokens_BND.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        fused = not on_cpu or tokens_BND.shape[1] > _UNFUSED_UP_TO
+        for block in self.blocks:
+            block.attn.fused_attn = fused  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
 
     def _blocks_with_drop_path(self, tokens_BND: Tensor, keys_B: Tensor) -> Tensor:
         """Run timm's blocks part by part: its own DropPath would draw from the global generator."""
@@ -151,6 +232,22 @@ class SpectrogramEncoder(nn.Module):
         return tokens_BND
 
 
+def patch_grid(
+    patch_tokens_BND: Tensor, grid: tuple[int, int], token_order: TokenOrder = "time"
+) -> Tensor:
+    """(B, N, D) patch tokens, class tokens removed, as (B, t, f, D)."""
+    if token_order == "time":
+        return patch_tokens_BND.unflatten(1, grid)
+    return patch_tokens_BND.unflatten(1, grid[::-1]).transpose(1, 2)
+
+
+def frame_embeddings(
+    patch_tokens_BND: Tensor, grid: tuple[int, int], token_order: TokenOrder = "time"
+) -> Tensor:
+    """One vector for each column of patches, (B, t, D): the mean over frequency."""
+    return patch_grid(patch_tokens_BND, grid, token_order).mean(dim=2)
+
+
 def patchify(pixels_BTF: Tensor, grid: tuple[int, int]) -> Tensor:
     """(B, T, F) -> (B, N, P): patches in time-major order, each flattened time-major."""
     patches_BtTfF = pixels_BTF.unflatten(2, (grid[1], -1)).unflatten(1, (grid[0], -1))
@@ -161,6 +258,28 @@ def unpatchify(patches_BNP: Tensor, grid: tuple[int, int], patch: tuple[int, int
     """Undo `patchify` for patches of `patch` frames and bins."""
     patches_BtfTF = patches_BNP.unflatten(2, patch).unflatten(1, grid)
     return patches_BtfTF.transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+def _to_grid(pos_1ND: Tensor, grid: tuple[int, int], token_order: TokenOrder) -> Tensor:
+    pos_1DN = pos_1ND.transpose(1, 2)
+    if token_order == "time":
+        return pos_1DN.unflatten(2, grid)
+    return pos_1DN.unflatten(2, grid[::-1]).transpose(2, 3)
+
+
+def _from_grid(pos_1Dtf: Tensor, token_order: TokenOrder) -> Tensor:
+    if token_order == "frequency":
+        pos_1Dtf = pos_1Dtf.transpose(2, 3)
+    return pos_1Dtf.flatten(2).transpose(1, 2)
+
+
+def _attention_weights(attention: nn.Module, normed_BND: Tensor) -> Tensor:
+    """(B, H, N, N): the softmax that fused attention never writes down."""
+    num_heads: int = attention.num_heads  # pyright: ignore[reportAssignmentType]
+    qkv_BN3D = attention.qkv(normed_BND).unflatten(2, (3, num_heads, -1))  # pyright: ignore[reportCallIssue]
+    query_BHND, key_BHND = qkv_BN3D[:, :, 0].transpose(1, 2), qkv_BN3D[:, :, 1].transpose(1, 2)
+    scale = query_BHND.shape[3] ** -0.5
+    return (scale * query_BHND @ key_BHND.transpose(2, 3)).softmax(dim=-1)
 
 
 def _drop_path_scales(keys_B: Tensor, config: EncoderConfig) -> Tensor:
