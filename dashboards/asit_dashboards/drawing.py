@@ -17,7 +17,8 @@ from asit_dashboards.look import (
     marker_of,
     metric_title,
 )
-from asit_dashboards.words import STATE_WORDS, short_names, shorten, to_axis, value_text
+from asit_dashboards.words import STATE_WORDS, shorten, to_axis, value_text
+from asit_platform.words import short_names
 
 
 def draw_result(rows: Sequence[ResultRow], metric: str) -> go.Figure:

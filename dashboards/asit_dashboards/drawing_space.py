@@ -15,7 +15,8 @@ from asit_dashboards.look import (
     in_lines,
     marker_of,
 )
-from asit_dashboards.words import STATE_WORDS, short_names, shorten, to_axis, unit_of
+from asit_dashboards.words import STATE_WORDS, shorten, to_axis, unit_of
+from asit_platform.words import short_names
 
 
 def draw_parallel(data: Comparable, axes: Sequence[Axis], metric: str, *, goal: str) -> go.Figure:

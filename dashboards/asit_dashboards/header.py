@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from asit_dashboards import figures
-from asit_dashboards.words import STATE_WORDS, duration_text, plural
+from asit_dashboards.words import STATE_WORDS
 from asit_platform.study.store import StudyView
+from asit_platform.words import duration_text, plural
 
 
 def header_facts(view: StudyView) -> list[tuple[str, str]]:
@@ -104,7 +105,7 @@ def header_warnings(view: StudyView) -> list[str]:
     found = []
     if dataset_of(view).get("synthetic"):
         found.append("Synthetic sounds: numbers on this page say nothing about real recordings.")
-    if (view.result or {}).get("transductive") or (view.spec or {}).get("transductive"):
+    if view.transductive:
         found.append("Transductive: unlabelled test clips took part in pre-training.")
     if any(trial.state == "RUNNING" for trial in view.trials):
         found.append("The study is not finished: this page shows what was stored when it was made.")

@@ -2,15 +2,9 @@
 
 from asit_dashboards import drawing, figures
 from asit_dashboards.page import Section, Table
-from asit_dashboards.words import (
-    ABSENT,
-    INTERVAL_NOTE,
-    finding,
-    interval_text,
-    plural,
-    value_text,
-)
+from asit_dashboards.words import INTERVAL_NOTE, finding, interval_text, value_text
 from asit_platform.study.store import StudyView
+from asit_platform.words import ABSENT, plural
 
 
 def result_section(view: StudyView) -> Section:
@@ -19,7 +13,7 @@ def result_section(view: StudyView) -> Section:
         return Section("result", "Result", [_no_result_sentence(view)])
     metric = view.result["metric"]["name"]
     rows = figures.result_rows(view.result)
-    transductive = ", transductive" if view.result.get("transductive") else ""
+    transductive = ", transductive" if view.transductive else ""
     sentences = finding(view.result, figures.metric_goal(view))
     if not rows:
         return Section("result", "Result", sentences)

@@ -5,9 +5,7 @@ place. The page's own policy forbids every request, so what is not in the file c
 """
 
 import html
-import os
 import re
-import tempfile
 from pathlib import Path
 
 from plotly.io.json import to_json_plotly
@@ -19,6 +17,7 @@ from asit_dashboards.sections import build_page
 from asit_dashboards.style import SCRIPT, STYLE
 from asit_platform.errors import PlatformError
 from asit_platform.study.store import StudyView
+from asit_platform.whole_files import write_whole
 
 # Plotly draws parallel coordinates with code made at run time, hence 'unsafe-eval'.
 _POLICY = (
@@ -40,7 +39,7 @@ def write_report(view: StudyView, out: Path) -> Path:
     text = render(build_page(view))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _replace(out, text)
+        write_whole(out, text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise PlatformError(f"{out}: cannot be written: {reason}; choose another --out") from error
@@ -120,15 +119,3 @@ def _figure_data(section: Section) -> str:
     figure = section.figure.to_plotly_json() if section.figure is not None else {}
     text = to_json_plotly({**figure, "config": CONFIG})
     return f'<script type="application/json" data-figure="figure-{section.key}">{text}</script>\n'
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -4,15 +4,9 @@ from typing import Any
 
 from asit_dashboards import figures
 from asit_dashboards.page import Section, Table
-from asit_dashboards.words import (
-    ABSENT,
-    STATE_WORDS,
-    duration_text,
-    parameter_text,
-    short_names,
-    value_text,
-)
+from asit_dashboards.words import STATE_WORDS, value_text
 from asit_platform.study.store import StudyView, TrialRow
+from asit_platform.words import ABSENT, duration_text, parameter_text, short_names
 
 
 def trials_section(view: StudyView) -> Section:
@@ -29,13 +23,20 @@ def trials_section(view: StudyView) -> Section:
     columns = ["trial", "state", figures.metric_name(view), "epochs", "time"]
     columns += [names[path] for path in paths] + (["reason"] if reasons else [])
     marked = next((place for place, each in enumerate(view.trials) if each.number == best), None)
+    sentences = [
+        "The value is the last that the trial reported on the selection fold; values of "
+        "trials stopped at different epochs do not compare."
+    ]
+    if any(trial.collapsed for trial in view.trials):
+        sentences.append(
+            "Collapsed: the encoder gives all clips much the same vector; collapse.txt in the "
+            "trial's folder says since when and how it was seen."
+        )
+    title = f"All {len(view.trials)} trials" if len(view.trials) > 1 else "The one trial"
     return Section(
         "trials",
-        f"All {len(view.trials)} trials" if len(view.trials) > 1 else "The one trial",
-        [
-            "The value is the last that the trial reported on the selection fold; values of "
-            "trials stopped at different epochs do not compare."
-        ],
+        title + (", transductive" if view.transductive else ""),
+        sentences,
         table=Table(
             columns,
             rows=[[text for text, _ in row] for row in cells],
@@ -51,6 +52,7 @@ def _trial_cells(trial: TrialRow, metric: str, paths: list[str]) -> list[tuple[s
     value = None if last is None else last[1]
     epochs = max(trial.curve, default=0)
     state = STATE_WORDS.get(trial.state, trial.state.lower())
+    state += ", collapsed" if trial.collapsed else ""
     cells: list[tuple[str, object]] = [
         (str(trial.number), trial.number),
         (state, state),

@@ -6,11 +6,12 @@ Only words: what is compared and how sure it is comes from the study's `result.j
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from asit_platform.words import ABSENT, plural
+
 ROW_NAMES = {
     "untrained": "the same encoder untrained",
     "log_mel_statistics": "log-mel statistics (no network)",
 }
-ABSENT = "\N{EN DASH}"
 STATE_WORDS = {
     "COMPLETE": "complete",
     "PRUNED": "stopped early",
@@ -54,51 +55,9 @@ def interval_text(interval: Sequence[float] | None, metric: str) -> str:
     return f"{low:.1f} to {high:.1f} %" if is_share(metric) else f"{low:.4g} to {high:.4g}"
 
 
-def duration_text(seconds: float | None) -> str:
-    """A duration in its two largest units."""
-    if seconds is None:
-        return ABSENT
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def parameter_text(value: object) -> str:
-    """A parameter's value, short enough for a table cell."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
-
-
 def shorten(text: str, length: int = 28) -> str:
     """The text, or its beginning and an ellipsis."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
-
-
-def short_names(paths: Sequence[str], *, at_least: int = 2) -> dict[str, str]:
-    """Dotted paths without the leading words that the reader does not need to tell them apart.
-
-    Args:
-        paths: All of them.
-        at_least: Words that stay: `masking.ratio` says more than `ratio`, where there is room.
-    """
-    names = {}
-    for path in paths:
-        words = path.split(".")
-        others = [other.split(".") for other in paths if other != path]
-        kept = min(at_least, len(words))
-        while kept < len(words) and any(other[-kept:] == words[-kept:] for other in others):
-            kept += 1
-        names[path] = ".".join(words[-kept:])
-    return names
-
-
-def plural(count: int, noun: str) -> str:
-    """`3 trials`, `1 trial`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def finding(result: Mapping[str, Any], goal: str) -> list[str]:

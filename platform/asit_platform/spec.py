@@ -58,13 +58,10 @@ __all__ = [
     "SweepSpec",
     "TrialConfig",
     "load_sweep",
-    "spec_fingerprint",
     "trial_fingerprint",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# Words, paths and machines may differ between two runs of a study; `trial` holds the base.
-_OUTSIDE_FINGERPRINT = ("question", "base", "data", "resources", "failure")
 
 _logger = logging.getLogger(__name__)
 
@@ -160,27 +157,16 @@ def load_sweep(
     return spec
 
 
-def spec_fingerprint(spec: SweepSpec) -> str:
-    """Identity of a study: a hash of all that can change its numbers, the data's content apart."""
-    content = spec.to_dict()
-    return _hash({key: content[key] for key in content if key not in _OUTSIDE_FINGERPRINT})
-
-
 def trial_fingerprint(
     config: TrialConfig, *, seed: int, data_fingerprint: str, split: SplitSpec
 ) -> str:
     """Identity of a trial: equal fingerprints mean equal numbers."""
-    return _hash(
-        {
-            "config": to_plain(config),
-            "seed": seed,
-            "data": data_fingerprint,
-            "split": to_plain(split),
-        }
-    )
-
-
-def _hash(content: Mapping[str, Any]) -> str:
+    content = {
+        "config": to_plain(config),
+        "seed": seed,
+        "data": data_fingerprint,
+        "split": to_plain(split),
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

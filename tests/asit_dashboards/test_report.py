@@ -64,8 +64,23 @@ def test_a_finished_study_says_all_of_it(view: StudyView) -> None:
 
 def test_transductive_is_said_wherever_numbers_stand(view: StudyView) -> None:
     assert view.result is not None
-    text = text_of(replace(view, result={**view.result, "transductive": True}))
-    assert text.lower().count("transductive") >= 4
+    text = text_of(
+        replace(
+            view,
+            spec={**view.spec, "transductive": True},
+            result={**view.result, "transductive": True},
+        )
+    )
+    assert text.lower().count("transductive") >= 5
+
+
+def test_a_collapsed_trial_is_named(view: StudyView) -> None:
+    assert "collapsed" not in text_of(view).lower()
+    first, *others = view.trials
+    first = replace(first, metrics={**first.metrics, "gauge/collapsed": 1.0})
+    text = text_of(replace(view, trials=[first, *others]))
+    assert "complete, collapsed" in text
+    assert "collapse.txt" in text
 
 
 def test_an_empty_study_says_so(make_view: MakeView) -> None:

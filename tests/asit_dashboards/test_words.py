@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from asit_dashboards.words import duration_text, finding, short_names, value_text
+from asit_dashboards.words import finding, value_text
 from asit_platform.study.store import StudyView
 
 
@@ -72,19 +72,3 @@ def test_values_are_per_cent_only_where_they_are_shares() -> None:
     assert value_text(0.7131, "probe/accuracy") == "71.3 %"
     assert value_text(12.34567, "gauge/effective_rank") == "12.35"
     assert value_text(None, "probe/accuracy") == value_text(float("nan"), "x") == "\N{EN DASH}"
-
-
-def test_names_keep_what_tells_them_apart() -> None:
-    paths = ["pretrain.pretext.a.weight", "pretrain.pretext.b.weight", "epochs", "x.a.weight"]
-    assert short_names(paths) == {
-        "pretrain.pretext.a.weight": "pretext.a.weight",
-        "pretrain.pretext.b.weight": "b.weight",
-        "epochs": "epochs",
-        "x.a.weight": "x.a.weight",
-    }
-
-
-def test_durations_use_two_units() -> None:
-    assert [duration_text(each) for each in (None, 3.21, 42, 214, 7384)] == [
-        "\N{EN DASH}", "3.2 s", "42 s", "3 min 34 s", "2 h 3 min"
-    ]  # fmt: skip

@@ -6,8 +6,8 @@ build is recognised at once, and every shard can carry it from the start.
 
 import csv
 import hashlib
+import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from asit_platform.data.dataset import FORMAT_VERSION, MANIFEST_FILE, SKIPPED_FILE, file_sha256
 from asit_platform.data.datasets import Clip
+from asit_platform.whole_files import replacing, write_whole
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -73,19 +74,17 @@ def fingerprint(
 def write_manifest(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write one row per clip, in the order given; `rows` hold the columns of the schema."""
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=MANIFEST_SCHEMA)
-    temporary = folder / f"{MANIFEST_FILE}.tmp"
-    pq.write_table(table, temporary)
-    os.replace(temporary, folder / MANIFEST_FILE)
+    with replacing(folder / MANIFEST_FILE) as temporary:
+        pq.write_table(table, temporary)
 
 
 def write_skipped(folder: Path, skipped: Sequence[SkippedClip]) -> None:
     """Write the list of clips left out; a header alone says that none was."""
-    temporary = folder / f"{SKIPPED_FILE}.tmp"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(SkippedClip._fields)
-        writer.writerows(skipped)
-    os.replace(temporary, folder / SKIPPED_FILE)
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(SkippedClip._fields)
+    writer.writerows(skipped)
+    write_whole(folder / SKIPPED_FILE, lines.getvalue())
 
 
 def _hash_or_empty(path: Path) -> str:

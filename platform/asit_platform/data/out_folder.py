@@ -23,8 +23,10 @@ AUDIO_FOLDER = "audio"
 SYNTHETIC_PREFIX = "synthetic-"
 _OURS = re.compile(
     rf"{AUDIO_FOLDER}(/{SYNTHETIC_PREFIX}.*\.wav)?"
-    rf"|{SHARD_FOLDER}(/fold\d+-\d+\.parquet(\.\d+\.tmp)?)?"
-    rf"|({re.escape(DATASET_FILE)}|{re.escape(MANIFEST_FILE)}|{re.escape(SKIPPED_FILE)})(\.tmp)?"
+    rf"|{SHARD_FOLDER}(/fold\d+-\d+\.parquet)?"
+    rf"|({re.escape(DATASET_FILE)}|{re.escape(MANIFEST_FILE)}|{re.escape(SKIPPED_FILE)})"
+    # What a killed build left of `write_whole`.
+    rf"|({SHARD_FOLDER}/)?\.[^/]*\.\d+\.tmp"
 )
 
 

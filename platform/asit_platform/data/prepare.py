@@ -5,7 +5,6 @@ where a build was interrupted or a shard was damaged). It never touches another 
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from asit_platform.data.out_folder import (
 from asit_platform.data.shard_task import SILENCE_REASON, ClipOutcome
 from asit_platform.data.shards import ShardReport, build_shards, plan_shards
 from asit_platform.errors import PlatformError
+from asit_platform.whole_files import write_whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,9 +171,8 @@ def _run(
 
 
 def _write_info(info: DatasetInfo) -> None:
-    temporary = info.folder / f"{DATASET_FILE}.tmp"
-    temporary.write_text(json.dumps(info.to_json(), indent=1, sort_keys=True), encoding="utf-8")
-    os.replace(temporary, info.folder / DATASET_FILE)
+    text = json.dumps(info.to_json(), indent=1, sort_keys=True)
+    write_whole(info.folder / DATASET_FILE, text)
 
 
 def _collect(reports: Sequence[ShardReport]) -> _Outcomes:

@@ -5,7 +5,6 @@ Shape legend: T frames, F mel bins.
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,6 +26,7 @@ from asit_platform.data.dataset import (
     file_sha256,
 )
 from asit_platform.data.out_folder import not_writable
+from asit_platform.whole_files import replacing
 
 ROWS_PER_GROUP = 32
 SILENCE_REASON = "digital silence"
@@ -117,30 +117,28 @@ def _statistics(log_mel_TF: np.ndarray) -> FoldStatistics:
 def _write_shard(
     out: Path, file: str, rows: list[dict[str, Any]], *, metadata: dict[bytes, str]
 ) -> dict[str, Any] | None:
-    """Write under a temporary name, then rename: a reader never meets half a shard."""
+    """Write a shard whole: a reader never meets half of it."""
     if not rows:
         return None
     table = pa.Table.from_pylist(rows, schema=pa.schema(_SHARD_FIELDS, metadata=metadata))
-    path = out / file
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     num_groups = math.ceil(len(rows) / ROWS_PER_GROUP)
-    # without dictionary or compression the bytes are read at memory speed
-    pq.write_table(
-        table,
-        temporary,
-        row_group_size=math.ceil(len(rows) / num_groups),
-        compression="none",
-        use_dictionary=False,
-        write_statistics=False,
-    )
-    shard = Shard(
-        file=file,
-        fold=rows[0]["fold"],
-        num_rows=len(rows),
-        num_bytes=temporary.stat().st_size,
-        sha256=file_sha256(temporary),
-    )
-    os.replace(temporary, path)
+    with replacing(out / file) as temporary:
+        # without dictionary or compression the bytes are read at memory speed
+        pq.write_table(
+            table,
+            temporary,
+            row_group_size=math.ceil(len(rows) / num_groups),
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
+        )
+        shard = Shard(
+            file=file,
+            fold=rows[0]["fold"],
+            num_rows=len(rows),
+            num_bytes=temporary.stat().st_size,
+            sha256=file_sha256(temporary),
+        )
     return asdict(shard)
 
 

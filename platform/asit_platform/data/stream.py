@@ -152,9 +152,7 @@ class _ClipTable:
         return np.concatenate([generator.permutation(window) for window in windows])
 
     def fixed_order(self) -> np.ndarray:
-        """Positions in an order that suits one reading."""
-        if self._source.mode == "in_memory":
-            return np.arange(len(self))
+        """Positions shard by shard: streaming reads them so, and memory gives the same order."""
         return np.argsort(self._shard, kind="stable")
 
     def batches(self, parts: Sequence[np.ndarray]) -> Iterator[ClipBatch]:

@@ -124,8 +124,9 @@ def _format_csv(rows: list[dict[str, Any]]) -> str:
     paths = list(dict.fromkeys(path for row in rows for path in row["params"]))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["number", *paths, "seed", "state", "value"])
+    last = ["seed", "state", "value", "transductive"]
+    writer.writerow(["number", *paths, *last])
     for row in rows:
         params = [row["params"].get(path) for path in paths]
-        writer.writerow([row["number"], *params, row["seed"], row["state"], row["value"]])
+        writer.writerow([row["number"], *params, *(row[name] for name in last)])
     return text.getvalue()

@@ -1,10 +1,11 @@
 """A run's folder: whose it is, and files that are there whole or not at all."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
+
+from asit_platform.whole_files import write_whole
 
 IDENTITY_FILE = "identity.json"
 
@@ -33,6 +34,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file; a kill leaves the old one or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False))

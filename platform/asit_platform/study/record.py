@@ -54,7 +54,6 @@ class StudyIdentity:
     Attributes:
         name: The study's name.
         spec: The sweep as plain values.
-        spec_fingerprint: Hash of what in it can change numbers.
         metric: {"name", "goal", "at"}.
         num_epochs: Epochs of a trial that is not stopped.
         data_fingerprint: Of the prepared data set.
@@ -64,7 +63,6 @@ class StudyIdentity:
 
     name: str
     spec: dict[str, Any]
-    spec_fingerprint: str
     metric: dict[str, str]
     num_epochs: int
     data_fingerprint: str

@@ -20,7 +20,7 @@ from asit_platform.cluster import preflight, start_ray
 from asit_platform.data.dataset import DatasetInfo
 from asit_platform.data.source import ClipSource
 from asit_platform.errors import PlatformError
-from asit_platform.spec import SweepSpec, spec_fingerprint
+from asit_platform.spec import SweepSpec
 from asit_platform.study.folders import read_json, write_json
 from asit_platform.study.record import StudyIdentity, StudyRecord, open_record
 from asit_platform.study.result import (
@@ -40,8 +40,8 @@ from asit_platform.study.search import (
     run_search,
 )
 from asit_platform.study.store import RESULT_FILE, StudyView, TrialRow, open_study
-from asit_platform.study.table import format_value, shorten_paths
 from asit_platform.trial_config import TrialConfig
+from asit_platform.words import parameter_text, short_names
 
 ENVIRONMENT_FILE = "environment.json"
 
@@ -106,8 +106,8 @@ def describe_result(outcome: SweepOutcome) -> list[str]:
     for difference in result["differences"]:
         label = f"pre-trained minus {difference['against'].replace('log_mel_', 'log-mel ')}"
         lines.append(_show_line(label, difference, num=difference["n"]))
-    labels = zip(shorten_paths(list(best["params"])), best["params"].values(), strict=True)
-    params = ", ".join(f"{label} {format_value(value)}" for label, value in labels)
+    names = short_names(list(best["params"]), at_least=1)
+    params = ", ".join(f"{names[p]} {parameter_text(value)}" for p, value in best["params"].items())
     lines.append(f"best trial {best['number']}: {params}")
     selected = (
         f"{result['selected_by']} {best['selected_value']:.4f} on fold {result['split']['select']}"
@@ -199,7 +199,11 @@ def _run_job(
             )
         case "untrained":
             return functions.run_untrained(
-                config, seed=job.seed, transductive=spec.transductive, **common
+                config,
+                seed=job.seed,
+                resources=spec.resources,
+                transductive=spec.transductive,
+                **common,
             )
         case "log_mel_statistics":
             return functions.run_log_mel_statistics(probe=config.probe, **common)
@@ -288,7 +292,6 @@ def _create_identity(context: StudyContext) -> StudyIdentity:
     return StudyIdentity(
         name=spec.name,
         spec=spec.to_dict(),
-        spec_fingerprint=spec_fingerprint(spec),
         metric={"name": spec.metric.name, "goal": spec.metric.goal, "at": spec.metric.at},
         num_epochs=context.num_epochs,
         data_fingerprint=context.info.fingerprint,

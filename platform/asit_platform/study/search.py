@@ -135,6 +135,7 @@ def run_search(
         num_samples=spec.search.num_samples,
         num_epochs=context.num_epochs,
         concurrency=concurrency,
+        transductive=spec.transductive,
     )
     progress.add_earlier(open_study(context.folder).trials)
     with (

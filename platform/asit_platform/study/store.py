@@ -68,6 +68,11 @@ class TrialRow:
     metrics: dict[str, float] = field(default_factory=dict)
     started: str | None = None
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether its representation had collapsed when it was last looked at."""
+        return self.metrics.get("gauge/collapsed") == 1.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyView:
@@ -92,6 +97,11 @@ class StudyView:
     trials: list[TrialRow]
     result: dict[str, Any] | None
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def transductive(self) -> bool:
+        """Whether unlabelled test clips took part in pre-training."""
+        return bool(self.spec.get("transductive"))
 
     @property
     def best(self) -> TrialRow | None:
@@ -152,7 +162,7 @@ def open_study(folder: Path) -> StudyView:
 
 
 def export_rows(view: StudyView) -> list[dict[str, Any]]:
-    """Trials as plain values: number, params, seed, state, value."""
+    """Trials as plain values: number, params, seed, state, value, and whether transductive."""
     return [
         {
             "number": row.number,
@@ -160,6 +170,7 @@ def export_rows(view: StudyView) -> list[dict[str, Any]]:
             "seed": row.seed,
             "state": row.state,
             "value": row.value,
+            "transductive": view.transductive,
         }
         for row in view.trials
     ]

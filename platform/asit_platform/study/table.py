@@ -19,8 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from asit_platform.study.scheduler import TIME_ATTR
-from asit_platform.study.searcher import StudySearcher
+from asit_platform.study.searcher import METRICS_KEY, StudySearcher
 from asit_platform.study.store import TrialRow
+from asit_platform.words import duration_text, parameter_text, short_names
 
 _logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class ProgressRow:
     epoch: int = 0
     value: float | None = None
     reason: str | None = None
+    collapsed: bool = False
     elapsed_s: float = 0.0
     started_s: float | None = None
 
@@ -61,6 +63,7 @@ class Progress:
         num_samples: Trials in all.
         num_epochs: Epochs of a trial that is not stopped.
         concurrency: Trials at a time.
+        transductive: Whether unlabelled test clips are pre-trained on.
         rows: By number.
     """
 
@@ -69,6 +72,7 @@ class Progress:
     num_samples: int
     num_epochs: int
     concurrency: int
+    transductive: bool = False
     rows: dict[int, ProgressRow] = field(default_factory=dict)
 
     def add_earlier(self, trials: Sequence[TrialRow]) -> None:
@@ -82,6 +86,7 @@ class Progress:
                     epoch=max(trial.curve, default=0),
                     value=trial.value,
                     reason=trial.reason,
+                    collapsed=trial.collapsed,
                     elapsed_s=trial.elapsed_s or 0.0,
                 )
 
@@ -124,19 +129,26 @@ def render(progress: Progress, *, now_s: float, width: int, height: int) -> Rend
     rows = _choose_rows(progress, max(3, height - _FRAME_LINES))
     searched = list(dict.fromkeys(path for row in rows for path in row.params))
     paths = searched[: max(1, (width - _FIXED_COLUMNS_WIDTH) // _PARAMETER_WIDTH)]
-    labels = shorten_paths(searched)[: len(paths)]
+    names = short_names(searched, at_least=1)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("trial", *labels, "epoch", progress.metric, "state", "elapsed"):
+    for title in (
+        "trial",
+        *(names[path] for path in paths),
+        "epoch",
+        progress.metric,
+        "state",
+        "elapsed",
+    ):
         table.add_column(title, justify="right", no_wrap=True)
     best = progress.best()
     for row in rows:
         table.add_row(
             str(row.number),
-            *(format_value(row.params.get(path)) for path in paths),
+            *(parameter_text(row.params[path]) if path in row.params else "" for path in paths),
             f"{row.epoch}/{progress.num_epochs}",
             "" if row.value is None else f"{row.value:.4f}",
-            Text(row.state.lower(), style=_STYLES.get(row.state, "")),
-            format_seconds(row.seconds(now_s)),
+            Text(_state_text(row), style=_STYLES.get(row.state, "")),
+            duration_text(row.seconds(now_s)),
             style="bold" if best is not None and row.number == best.number else "",
         )
     left_out = len(searched) - len(paths)
@@ -148,11 +160,13 @@ def describe(progress: Progress, *, now_s: float) -> str:
     """Best so far, how far the sweep is, and how long it will take."""
     best = progress.best()
     parts = [f"{len(progress.finished())} of {progress.num_samples} trials"]
+    if progress.transductive:
+        parts.append("transductive")
     if best is not None and best.value is not None:
         parts.append(f"best so far {best.value:.4f} (trial {best.number})")
     left_s = progress.seconds_left(now_s)
     if left_s is not None:
-        parts.append(f"about {format_seconds(left_s)} left to search")
+        parts.append(f"about {duration_text(left_s)} left to search")
     return ", ".join(parts)
 
 
@@ -204,6 +218,8 @@ class SweepProgress(Callback):
         row = self._row(trial)
         row.epoch = int(result[TIME_ATTR])
         row.value = result.get(self.progress.metric, row.value)
+        collapsed = json.loads(result[METRICS_KEY]).get("gauge/collapsed")
+        row.collapsed = row.collapsed if collapsed is None else collapsed == 1.0
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -222,7 +238,8 @@ class SweepProgress(Callback):
     ) -> None:
         """Say that a trial failed and is tried again."""
         reason = self._describe_error(trial.trial_id)
-        self._say(f"trial {self._number(trial)} failed and is tried again: {reason}")
+        line = f"trial {self._number(trial)} failed and is tried again: {reason}"
+        self._say(line, alarming=True)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Draw, but not more often than one can read."""
@@ -237,14 +254,14 @@ class SweepProgress(Callback):
         row.elapsed_s, row.started_s = row.seconds(time.monotonic()), None
         row.state, row.reason = ending.state, ending.reason
         row.value = ending.value
-        self._say(_summarise(row, self.progress))
+        self._say(_summarise(row, self.progress), alarming=row.state == "FAIL")
 
-    def _say(self, line: str) -> None:
-        if self._live is not None:
-            if "fail" in line:
-                self._live.console.print(line, style="red", highlight=False)
-        else:
+    def _say(self, line: str, *, alarming: bool) -> None:
+        """Log a line; over a live table, which shows the rest, print what alarms."""
+        if self._live is None:
             _logger.info("%s", line)
+        elif alarming:
+            self._live.console.print(line, style="red", highlight=False)
 
     def _draw(self, now_s: float) -> None:
         assert self._live is not None
@@ -272,32 +289,8 @@ def describe_error(get_error: Callable[[], BaseException | None]) -> str:
     return f"{type(cause).__name__}: {text[0]}" if text else type(cause).__name__
 
 
-def shorten_paths(paths: Sequence[str]) -> list[str]:
-    """Last words of dotted paths, with as many before them as tell them apart."""
-    labels = []
-    for path in paths:
-        words, label = path.split("."), path
-        for size in range(1, len(words) + 1):
-            label = ".".join(words[-size:])
-            if sum(other == label or other.endswith(f".{label}") for other in paths) == 1:
-                break
-        labels.append(label)
-    return labels
-
-
-def format_value(value: Any) -> str:
-    """A parameter's value in a few characters."""
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def format_seconds(seconds: float) -> str:
-    """`42 s`, `3 min 05 s` or `2 h 07 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+def _state_text(row: ProgressRow) -> str:
+    return row.state.lower() + (", collapsed" if row.collapsed else "")
 
 
 def _choose_rows(progress: Progress, num_rows: int) -> list[ProgressRow]:
@@ -312,8 +305,8 @@ def _choose_rows(progress: Progress, num_rows: int) -> list[ProgressRow]:
 
 
 def _summarise(row: ProgressRow, progress: Progress) -> str:
-    head = f"trial {row.number} {row.state.lower()}"
+    head = f"trial {row.number} {_state_text(row)}"
     value = "" if row.value is None else f" {progress.metric} {row.value:.4f}"
     tail = f" ({row.reason})" if row.state == "FAIL" else f" at epoch {row.epoch}"
-    seconds = format_seconds(row.elapsed_s)
+    seconds = duration_text(row.elapsed_s)
     return f"{head}{value}{tail}, {seconds}; {describe(progress, now_s=time.monotonic())}"

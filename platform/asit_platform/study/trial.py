@@ -27,7 +27,7 @@ from asit_platform.study.trial_files import (
     write_predictions,
 )
 from asit_platform.training.features import ClipVectors, encode, statistics_vectors
-from asit_platform.training.launch import PretrainJob, TuneMessage, launch
+from asit_platform.training.launch import PretrainJob, TuneMessage, inline_device, launch
 from asit_platform.training.worker import Metrics, Normalization
 from asit_platform.trial_config import TrialConfig
 
@@ -115,6 +115,7 @@ def run_untrained(
     source: ClipSource,
     info: DatasetInfo,
     folder: Path,
+    resources: ResourceSpec,
     transductive: bool = False,
 ) -> Metrics:
     """The same encoder with its initial weights: what pre-training has to beat."""
@@ -140,7 +141,8 @@ def run_untrained(
             *info.mean_std(pretrain_folds(split, transductive=transductive))
         ),
     )
-    return evaluation.probe(Pretrainer(config.pretrain, seed=seed), name="untrained")
+    pretrainer = Pretrainer(config.pretrain, seed=seed).to(inline_device(resources))
+    return evaluation.probe(pretrainer, name="untrained")
 
 
 def run_log_mel_statistics(

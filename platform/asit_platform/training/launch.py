@@ -18,7 +18,9 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from asit_core.pretrainer import PretrainConfig, Pretrainer
 from asit_platform.cluster import ResourceSpec
 from asit_platform.data.stream import ClipSource, ClipStream
+from asit_platform.errors import PlatformError
 from asit_platform.training.worker import Metrics, Normalization, Worker, pretrain
+from asit_platform.whole_files import write_whole
 
 METRICS_NAME = "metrics.jsonl"
 
@@ -106,8 +108,23 @@ def run_inline(
 ) -> None:
     """Train in this process."""
     torch.set_num_threads(max(1, int(resources.cpus_per_worker)))
-    on_gpu = resources.gpus_per_worker > 0 and torch.cuda.is_available()
-    job.run(Worker(device=torch.device("cuda" if on_gpu else "cpu")), report)
+    job.run(Worker(device=inline_device(resources)), report)
+
+
+def inline_device(resources: ResourceSpec) -> torch.device:
+    """The device of a worker that runs in this process.
+
+    Raises:
+        PlatformError: If a GPU is asked for that PyTorch cannot use.
+    """
+    if resources.gpus_per_worker == 0:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise PlatformError(
+            "resources.gpus_per_worker must be 0 where PyTorch finds no usable GPU, but got "
+            f"{resources.gpus_per_worker:g}; `asit doctor` shows what it finds"
+        )
+    return torch.device("cuda")
 
 
 def run_distributed(
@@ -173,6 +190,5 @@ def read_metrics(folder: Path) -> list[Metrics]:
 
 
 def _write_metrics(folder: Path, history: list[Metrics]) -> None:
-    temporary = folder / f".{METRICS_NAME}.tmp"
-    temporary.write_text("".join(json.dumps(metrics) + "\n" for metrics in history))
-    temporary.replace(folder / METRICS_NAME)
+    lines = "".join(json.dumps(metrics) + "\n" for metrics in history)
+    write_whole(folder / METRICS_NAME, lines)

@@ -202,7 +202,7 @@ def test_a_damaged_or_unfinished_build_is_mended(
     assert contents(out) == before
     (out / "dataset.json").unlink()
     (out / "shards" / "fold9-00000.parquet").write_bytes(b"left over")
-    (out / "shards" / "fold1-00000.parquet.123.tmp").write_bytes(b"left over")
+    (out / "shards" / ".fold1-00000.parquet.123.tmp").write_bytes(b"left over")
     prepare(read_esc50(esc50), out, options)
     assert contents(out) == before
 

@@ -37,7 +37,6 @@ def create_identity(**changes: object) -> StudyIdentity:
     fields = {
         "name": "toy",
         "spec": SPEC,
-        "spec_fingerprint": "f00d",
         "metric": SPEC["metric"],
         "num_epochs": 4,
         "data_fingerprint": "cafe",

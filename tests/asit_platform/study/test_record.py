@@ -75,12 +75,11 @@ def test_a_study_may_grow_and_run_elsewhere(open_toy, spec, study_folder):
     spec["question"] = "Which x, really?"
     spec["resources"] = {"num_workers": 2}
 
-    with open_toy(spec=spec, spec_fingerprint="beef"):
+    with open_toy(spec=spec):
         pass
 
     view = open_study(study_folder)
     assert view.spec == spec
-    assert view.attributes["spec_fingerprint"] == "beef"
 
 
 def test_fewer_samples_than_trials_are_refused(open_toy, spec):
@@ -108,7 +107,6 @@ def create_identity(name: str) -> StudyIdentity:
     return StudyIdentity(
         name=name,
         spec={},
-        spec_fingerprint="",
         metric={"name": "x", "goal": "minimize", "at": "last"},
         num_epochs=1,
         data_fingerprint="",

@@ -70,7 +70,9 @@ def test_the_best_of_a_metric_that_is_minimised(open_toy, study_folder):
 def test_export_lists_params_seed_state_and_value(studied):
     rows = export_rows(open_study(studied))
 
-    assert [set(row) for row in rows] == [{"number", "params", "seed", "state", "value"}] * 5
+    assert [set(row) for row in rows] == [
+        {"number", "params", "seed", "state", "value", "transductive"}
+    ] * 5
     assert rows[1]["value"] == 0.7
     assert rows[1]["seed"] == 3
     assert 0.0 <= rows[1]["params"]["x"] <= 1.0

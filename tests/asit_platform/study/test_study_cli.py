@@ -64,6 +64,7 @@ def export(results, output_format):
 
 def test_export_writes_each_format(results):
     trial = {"number": 1, "params": {"prototypes": 64}, "seed": 3, "state": "COMPLETE"}
+    trial["transductive"] = False
 
     assert json.loads(export(results, "json"))[1] == {**trial, "value": 0.7}
     assert yaml.safe_load(export(results, "yaml"))["trials"][1] == {**trial, "value": 0.7}
@@ -74,6 +75,7 @@ def test_export_writes_each_format(results):
         "seed": "3",
         "state": "COMPLETE",
         "value": "0.7",
+        "transductive": "False",
     }
 
 

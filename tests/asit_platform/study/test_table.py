@@ -9,9 +9,7 @@ from asit_platform.study.table import (
     ProgressRow,
     describe,
     describe_error,
-    format_seconds,
     render,
-    shorten_paths,
 )
 
 
@@ -45,9 +43,17 @@ def test_the_table_shows_what_a_trial_is_and_how_far(progress):
     for word in ("trial", "ratio", "epoch", "probe/accuracy", "state", "elapsed"):
         assert word in text.splitlines()[0]
     running = text.splitlines()[5]
-    for word in ("4", "0.5", "3/8", "0.4321", "running", "5 s"):
+    for word in ("4", "0.5", "3/8", "0.4321", "running", "5.0 s"):
         assert word in running
     assert "0.1235" in text
+
+
+def test_a_collapsed_trial_and_transductive_training_are_named(progress):
+    progress.rows[0].collapsed = True
+    assert "collapsed" not in draw(progress).splitlines()[2]
+    assert "complete, collapsed" in draw(progress).splitlines()[1]
+    progress.transductive = True
+    assert "4 of 10 trials, transductive, best so far" in draw(progress)
 
 
 def test_the_last_line_tells_the_best_and_the_time_left(progress):
@@ -114,20 +120,6 @@ def test_earlier_trials_are_taken_in_but_not_those_that_were_interrupted(tmp_pat
 
     assert list(progress.rows) == [0]
     assert progress.rows[0].epoch == 2
-
-
-def test_paths_are_as_long_as_it_takes_to_tell_them_apart():
-    paths = ["pretrain.masking.ratio", "pretrain.a.weight", "pretrain.b.weight", "weight"]
-
-    assert shorten_paths(paths) == ["ratio", "a.weight", "b.weight", "weight"]
-    assert shorten_paths([]) == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")]
-)
-def test_seconds(seconds, text):
-    assert format_seconds(seconds) == text
 
 
 def test_an_error_is_the_one_that_was_raised():

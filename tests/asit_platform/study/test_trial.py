@@ -263,6 +263,7 @@ def test_the_untrained_encoder_is_measured_on_the_fold_asked_for(everything, tmp
             source=everything,
             info=everything.info,
             folder=tmp_path / name,
+            resources=ResourceSpec(),
         )
         for name in ("first", "second")
     )

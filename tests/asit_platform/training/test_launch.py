@@ -21,7 +21,14 @@ from asit_platform.cluster import ResourceSpec
 from asit_platform.data.prepare import PrepareOptions, prepare
 from asit_platform.data.stream import ClipSource
 from asit_platform.data.synthetic import SyntheticConfig, write_synthetic
-from asit_platform.training.launch import PretrainJob, read_metrics, run_distributed, run_inline
+from asit_platform.errors import PlatformError
+from asit_platform.training.launch import (
+    PretrainJob,
+    inline_device,
+    read_metrics,
+    run_distributed,
+    run_inline,
+)
 from asit_platform.training.worker import CHECKPOINT_NAME, Metrics, Normalization
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -117,3 +124,11 @@ def test_two_workers_train_what_one_trains(source, tmp_path):
         for name in ("loss/total", "loss/reconstruction", "loss/clip_distillation", "norm"):
             # The same sums in another order, over eight optimizer steps in float32.
             assert other_epoch[name] == pytest.approx(epoch[name], rel=1e-4), name
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    assert inline_device(ResourceSpec()) == torch.device("cpu")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(PlatformError, match=r"gpus_per_worker must be 0 .* but got 0\.5; `asit"):
+        inline_device(ResourceSpec(gpus_per_worker=0.5))
