@@ -1,4 +1,4 @@
-"""Multinomial logistic regression solved to its optimum: a probe's result is then its features'.
+"""Logistic regression solved to its optimum: a probe's result is then its features'.
 
 Stochastic training of a linear probe adds its own noise and its own learning rate to every
 comparison. Here the convex problem is solved to its optimum: full batch, float64, L-BFGS from zero.
@@ -10,18 +10,16 @@ transformer.
 Shape legend: N clips, D features, R rotated features, C classes; a trailing 1 is the intercept.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_MEMORY = 10
-_MAX_ITERATIONS = 1000
-_MAX_HALVINGS = 40
-_ARMIJO = 1e-4
+from asit_core.lbfgs import minimise
+from asit_core.likelihood import likelihood_of
+
 _MIN_SIZE_FOR_THREADS = 10**8  # N * D * C
 
 
@@ -35,7 +33,11 @@ class Standardiser(NamedTuple):
     def fit(cls, feature_ND: Tensor) -> "Standardiser":
         """Learns mean and population standard deviation of each feature (column)."""
         mean_D = feature_ND.mean(dim=0)
-        std_D = feature_ND.std(dim=0, correction=0)
+        return cls.of_moments(mean_D, feature_ND.std(dim=0, correction=0))
+
+    @classmethod
+    def of_moments(cls, mean_D: Tensor, std_D: Tensor) -> "Standardiser":
+        """From moments already known."""
         # A constant column has a deviation of rounding size, not of zero.
         is_constant_D = std_D <= 1e-12 * mean_D.abs()
         return cls(mean_D, (1.0 / std_D).masked_fill(is_constant_D, 0.0))
@@ -45,24 +47,18 @@ class Standardiser(NamedTuple):
         return (feature_ND - self.mean) * self.scale
 
 
-class _Pair(NamedTuple):
-    """One step of the search and how it bent the gradient."""
-
-    change: Tensor
-    bend: Tensor
-    curvature: float
-
-
 class LogisticRegression:
     """The training clips of one fit, standardised and rotated once, solved for any L2.
 
     The objective is the mean cross-entropy plus `l2 / 2` times the sum of squared weights; the
-    intercept is not penalised. Classes are those present in the labels.
+    intercept is not penalised. With one label per clip it is multinomial over the classes present;
+    with boolean labels (N, A) it is one regression against the rest per class, side by side.
     """
 
-    def __init__(self, feature_ND: Tensor, label_N: Tensor) -> None:
-        """Takes finite float64 features (N, D) and int64 labels (N,) of two classes or more."""
-        self.class_C, self._target_N = label_N.unique(return_inverse=True)
+    def __init__(self, feature_ND: Tensor, label: Tensor) -> None:
+        """Takes finite float64 features (N, D) and labels from which something can be learned."""
+        self.likelihood = likelihood_of(label)
+        self.class_C = self.likelihood.class_C
         self._standardise = Standardiser.fit(feature_ND)
         standardised_ND = self._standardise(feature_ND)
         # The optimum lies in the row space, so R = min(N, D) directions are all it can use.
@@ -86,30 +82,30 @@ class LogisticRegression:
         if start_R1C is None:
             start_R1C = self._input_NR1.new_zeros(len(self._second_moment_R1), len(self.class_C))
         penalty_R11 = self._penalty(l2)
-        # Bohning (1992): the Hessian of the cross-entropy is at most half the second moment.
-        curvature_R11 = 0.5 * self._second_moment_R1[:, None] + penalty_R11
-        return _minimise(
+        curvature_R11 = self.likelihood.curvature_bound * self._second_moment_R1[:, None]
+        curvature_R11 = curvature_R11 + penalty_R11
+        return minimise(
             lambda weight_R1C: self.objective(weight_R1C, l2),
             start_R1C,
             inverse_curvature=1.0 / curvature_R11.clamp_min(1e-12 * float(curvature_R11.max())),
             gradient_tolerance=gradient_tolerance,
         )
 
+    def logits(self, weight_R1C: Tensor, feature_MD: Tensor) -> Tensor:
+        """Logits (M, C) of the classes that can be learned, in the order of `class_C`."""
+        return self._rotate(self._standardise(feature_MD)) @ weight_R1C
+
     def log_probability(self, weight_R1C: Tensor, feature_MD: Tensor) -> Tensor:
-        """Log-probabilities (M, C) of the present classes, in the order of `class_C`."""
-        return torch.log_softmax(self._rotate(self._standardise(feature_MD)) @ weight_R1C, dim=1)
+        """Log-probabilities (M, C) of those classes."""
+        return self.likelihood.log_probability(self.logits(weight_R1C, feature_MD))
 
     def objective(self, weight_R1C: Tensor, l2: float) -> tuple[float, Tensor]:
         """Value and gradient at `weight_R1C`."""
-        target_N1 = self._target_N[:, None]
-        log_probability_NC = torch.log_softmax(self._input_NR1 @ weight_R1C, dim=1)
+        value, residual_NC = self.likelihood.loss_and_residual(self._input_NR1 @ weight_R1C)
         penalised_R1C = self._penalty(l2) * weight_R1C
-        value = -log_probability_NC.gather(1, target_N1).mean()
         value += 0.5 * torch.vdot(penalised_R1C.flatten(), weight_R1C.flatten())
-        residual_NC = log_probability_NC.exp_()
-        residual_NC.scatter_add_(1, target_N1, -torch.ones_like(target_N1, dtype=value.dtype))
         gradient_R1C = torch.addmm(
-            penalised_R1C, self._input_NR1.T, residual_NC, alpha=1 / len(target_N1)
+            penalised_R1C, self._input_NR1.T, residual_NC, alpha=1 / len(residual_NC)
         )
         return float(value), gradient_R1C
 
@@ -137,58 +133,3 @@ def few_threads(size: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(num_threads)
-
-
-def _minimise(
-    objective: Callable[[Tensor], tuple[float, Tensor]],
-    weight: Tensor,
-    *,
-    inverse_curvature: Tensor,
-    gradient_tolerance: float,
-) -> Tensor:
-    """L-BFGS (Nocedal & Wright, Algorithm 7.5) with a diagonal first guess of the curvature."""
-    pairs: deque[_Pair] = deque(maxlen=_MEMORY)
-    value, gradient = objective(weight)
-    for _ in range(_MAX_ITERATIONS):
-        if gradient.abs().max() <= gradient_tolerance:
-            break
-        direction = _apply_inverse_hessian(gradient, pairs, inverse_curvature).neg_()
-        slope = _dot(gradient, direction)
-        step = 1.0
-        for _ in range(_MAX_HALVINGS):
-            trial = weight + step * direction
-            trial_value, trial_gradient = objective(trial)
-            if trial_value <= value + _ARMIJO * step * slope:
-                break
-            step /= 2
-        else:
-            break  # the value no longer resolves a decrease: float64 is exhausted
-        change, bend = trial - weight, trial_gradient - gradient
-        curvature = _dot(change, bend)
-        if curvature > 0:
-            pairs.append(_Pair(change, bend, curvature))
-        weight, value, gradient = trial, trial_value, trial_gradient
-    return weight
-
-
-def _apply_inverse_hessian(
-    gradient: Tensor, pairs: deque[_Pair], inverse_curvature: Tensor
-) -> Tensor:
-    """The two-loop recursion (Nocedal & Wright, Algorithm 7.4)."""
-    result = gradient.clone()
-    shares = []
-    for change, bend, curvature in reversed(pairs):
-        share = _dot(change, result) / curvature
-        result.add_(bend, alpha=-share)
-        shares.append(share)
-    result.mul_(inverse_curvature)
-    if pairs:
-        _, bend, curvature = pairs[-1]
-        result.mul_(curvature / _dot(bend, inverse_curvature * bend))
-    for (change, bend, curvature), share in zip(pairs, reversed(shares), strict=True):
-        result.add_(change, alpha=share - _dot(bend, result) / curvature)
-    return result
-
-
-def _dot(left: Tensor, right: Tensor) -> float:
-    return float(torch.vdot(left.flatten(), right.flatten()))

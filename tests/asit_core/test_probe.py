@@ -11,12 +11,12 @@ from asit_core.probe import (
     DEFAULT_L2,
     L2_PATH,
     ProbeConfig,
-    _deal_folds,
     accuracy,
     knn,
     linear_probe,
     log_mel_statistics,
 )
+from asit_core.probe.validation import deal_folds
 from asit_core.seeding import numpy_stream, stream
 
 
@@ -216,20 +216,20 @@ def test_a_class_with_one_clip_among_others_is_learned_too():
 def test_folds_are_stratified_and_keep_groups_whole():
     label = np.repeat(np.arange(5), 24)
     group = np.arange(120) // 3  # eight recordings of three clips a class
-    fold = _deal_folds(label, group, 0)
+    fold = deal_folds(label, group, 0)
     for name in np.unique(group):
         assert len(np.unique(fold[group == name])) == 1
     counts = np.array([[((fold == k) & (label == c)).sum() for c in range(5)] for k in range(4)])
     assert (counts == 6).all()
-    assert (_deal_folds(label, group, 0) == fold).all()
-    assert (_deal_folds(label, group, 1) != fold).any()
+    assert (deal_folds(label, group, 0) == fold).all()
+    assert (deal_folds(label, group, 1) != fold).any()
 
 
 def test_folds_stay_even_with_uneven_groups():
     rng = numpy_stream(0, "sizes")
     group = np.repeat(np.arange(60), rng.integers(1, 9, 60))
     label = group % 4
-    fold = _deal_folds(label, group, 0)
+    fold = deal_folds(label, group, 0)
     sizes = np.bincount(fold, minlength=4)
     assert sizes.max() - sizes.min() <= 9
     for c in range(4):
@@ -305,15 +305,15 @@ def test_probes_refuse_what_does_not_fit(probe):
         probe(broken, label, train, num_classes=2)
     with pytest.raises(ValueError, match=r"test_MD must be finite"):
         probe(train, label, broken, num_classes=2)
-    with pytest.raises(ValueError, match=r"train_label_N must be in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"train_label must be in \[0, 1\)"):
         probe(train, label, train, num_classes=1)
     with pytest.raises(ValueError, match=r"in \[0, 2\), but got labels from -1"):
         probe(train, label - 1, train, num_classes=2)
-    with pytest.raises(ValueError, match="must be integer"):
+    with pytest.raises(ValueError, match="one class a clip must be integer"):
         probe(train, label.float(), train, num_classes=2)
-    with pytest.raises(ValueError, match="one label for each"):
+    with pytest.raises(ValueError, match=r"for each of N >= 1 clips, but got \(5,\) for 20"):
         probe(train, label[:5], train, num_classes=2)
-    with pytest.raises(ValueError, match="one label for each of N >= 1"):
+    with pytest.raises(ValueError, match="for each of N >= 1 clips"):
         probe(train[:0], label[:0], train, num_classes=2)
     with pytest.raises(ValueError, match="train_ND and test_MD"):
         probe(train, label, train[:, :3], num_classes=2)
