@@ -22,8 +22,9 @@ def test_the_standard_librarys_platform_survives_in_the_repository(tmp_path):
     expected = ".".join(map(str, sys.version_info[:3]))
     assert run(sys.executable, "-c", script, cwd=REPOSITORY).strip() == expected
     assert run(sys.executable, "-m", "platform", cwd=REPOSITORY)
-    # A script beside folders called `platform` and `dashboards`, as in the repository's root.
-    (tmp_path / "platform" / "asit_platform").mkdir(parents=True)
+    # A script in the root sees what lies beside it first: here the root's own entries, linked.
+    for entry in REPOSITORY.iterdir():
+        (tmp_path / entry.name).symlink_to(entry)
     (tmp_path / "script.py").write_text(script)
     assert run(sys.executable, "script.py", cwd=tmp_path).strip() == expected
 
@@ -42,6 +43,21 @@ def test_importing_asit_core_brings_neither_ray_nor_the_platform():
     loaded = set(re.findall(r"'(\w+)'", run(sys.executable, "-c", script, cwd=REPOSITORY)))
     assert {"torch", "timm", "asit_core"} <= loaded
     assert not {"ray", "optuna", "pydantic", "typer", "plotly", "asit_platform"} & loaded
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "asit_platform.analysis.statistics",
+        "asit_platform.study.store",
+        "asit_platform.study.folders",
+        "asit_dashboards.report",
+        "asit_dashboards.app",
+    ],
+)
+def test_reading_results_imports_neither_ray_nor_torch(module):
+    script = f"import sys, {module}; print({{'ray', 'torch'}} & set(sys.modules))"
+    assert run(sys.executable, "-c", script, cwd=REPOSITORY).strip() == "set()"
 
 
 def test_the_lock_pins_every_dependency_and_names_no_host():

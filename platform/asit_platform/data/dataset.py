@@ -218,15 +218,17 @@ def file_sha256(path: Path) -> str:
 
 def _read_json(folder: Path) -> dict[str, Any]:
     path = folder / DATASET_FILE
-    if not folder.is_dir():
-        raise PlatformError(f"{folder}: dataset folder must exist, but it does not; {_REMEDY}")
-    if not path.is_file():
+    try:
+        if not folder.is_dir():
+            raise PlatformError(f"{folder}: dataset folder must exist, but it does not; {_REMEDY}")
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         raise PlatformError(
             f"{path}: must exist, but it does not (not a dataset, or a build that did not end); "
             f"{_REMEDY}"
-        )
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        ) from None
+    except OSError as error:
+        raise PlatformError(f"{path}: must be readable, but {error}; {_REMEDY}") from error
     except ValueError as error:
         raise PlatformError(f"{path}: must be JSON, but {error}; {_REMEDY}") from error
     return raw if isinstance(raw, dict) else {}

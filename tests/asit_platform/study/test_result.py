@@ -1,7 +1,5 @@
 import json
 import math
-import subprocess
-import sys
 
 import pytest
 
@@ -108,11 +106,3 @@ def test_a_json_file_is_whole_or_not_there(tmp_path):
     write_json(path, {"a": 1})
     assert read_json(path) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["outcome.json"]
-
-
-def test_statistics_and_store_stay_light():
-    code = (
-        "import sys, asit_platform.study.store, asit_platform.study.folders\n"
-        "assert not {'ray', 'torch'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
