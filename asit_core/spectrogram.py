@@ -1,11 +1,12 @@
 """The front end: waveforms to Kaldi-compatible log-mel spectrograms, batched, on any device.
 
 Equal to `torchaudio.compliance.kaldi.fbank(htk_compat=True, use_energy=False, dither=0)`, which
-AST, SSAST and ASiT call one clip at a time; here the window and the mel matrix are built once and a
-whole batch goes through one FFT.
+AST, SSAST and ASiT call one clip at a time. Here the window and the mel matrix are built once, the
+matrix is multiplied where it is not zero, and frames go in blocks of the size that suits the
+device, so that an hour of sound needs no more working memory than a second.
 
 Shape legend: B clips, S samples, T frames, W samples of a frame, H FFT bins,
-F mel bins.
+F mel bins, N frames of a block.
 """
 
 import math
@@ -22,6 +23,8 @@ LOG_MEL_FLOOR = math.log(LOG_MEL_EPSILON)
 """Log-mel value of digital silence, about -15.942385."""
 
 _FILTERS_PER_BAND = 16
+_CPU_BLOCK = 1 << 20  # padded samples that are worked on at once: 20 MB of working memory
+_GPU_BLOCK = 1 << 26  # 1.3 GB
 _WINDOWS = ("hanning", "povey")
 _MIN_MEL_BINS = 4  # the fewest that Kaldi's filterbank in torchaudio accepts
 
@@ -163,47 +166,65 @@ class LogMel(nn.Module):
                 `num_samples_B` does not fit it.
         """
         self._check(waveform_BS, num_samples_B)
-        if num_samples_B is None:
-            num_samples_B = torch.full(waveform_BS.shape[:1], waveform_BS.shape[1])
-        # One clip's frames fit a CPU's cache, a batch's do not: all at once is five times slower.
-        chunk = 1 if waveform_BS.device.type == "cpu" else len(waveform_BS)
+        valid_B = num_samples_B
+        if valid_B is None:
+            valid_B = torch.full(waveform_BS.shape[:1], waveform_BS.shape[1])
+        shape = (len(waveform_BS), self.num_frames(waveform_BS.shape[1]), self.config.num_mel_bins)
+        log_mel_BTF = self.mel_banks.new_empty(shape)
+        clips_a_block, frames_a_block = self._block_size(waveform_BS.device, shape[1])
+        padded_BTW = log_mel_BTF.new_zeros(clips_a_block, frames_a_block, self.config.fft_samples)
         # Autocast would turn the mel product into bfloat16, three digits too few for 1e-4.
         with torch.autocast(waveform_BS.device.type, enabled=False):
-            chunks = zip(waveform_BS.split(chunk), num_samples_B.split(chunk), strict=True)
-            log_mel_BTF = torch.cat([self._log_mel(clips, valid) for clips, valid in chunks])
-        past_end_BT = self._past_end(num_samples_B, log_mel_BTF.shape[1]).to(log_mel_BTF.device)
-        return log_mel_BTF.masked_fill_(past_end_BT[:, :, None], LOG_MEL_FLOOR)
+            clips = (x.split(clips_a_block) for x in (waveform_BS, valid_B, log_mel_BTF))
+            for clips_BS, clips_valid_B, out_BTF in zip(*clips, strict=True):
+                frames_BTW = self._frames(clips_BS, clips_valid_B)
+                frames = (x.split(frames_a_block, dim=1) for x in (frames_BTW, out_BTF))
+                for block_BTW, block_BTF in zip(*frames, strict=True):
+                    self._log_mel(block_BTW, block_BTF, padded_BTW)
+        if num_samples_B is not None:
+            past_end_BT = self._past_end(num_samples_B, shape[1]).to(log_mel_BTF.device)
+            log_mel_BTF.masked_fill_(past_end_BT[:, :, None], LOG_MEL_FLOOR)
+        return log_mel_BTF
+
+    def _block_size(self, device: torch.device, num_frames: int) -> tuple[int, int]:
+        """Clips and frames that are worked on at once."""
+        on_cpu = device.type == "cpu"
+        block = max(1, (_CPU_BLOCK if on_cpu else _GPU_BLOCK) // self.config.fft_samples)
+        return (1 if on_cpu else max(1, block // num_frames)), min(block, num_frames)
 
     def _past_end(self, num_samples_B: Tensor, num_frames: int) -> Tensor:
         """Marks the frames (B, T) that reach past a clip's valid samples."""
         start_T = torch.arange(num_frames, device=num_samples_B.device) * self.config.hop_samples
         return start_T + self.config.frame_samples > num_samples_B[:, None]
 
-    def _log_mel(self, waveform_BS: Tensor, num_samples_B: Tensor) -> Tensor:
+    def _frames(self, waveform_BS: Tensor, num_samples_B: Tensor) -> Tensor:
+        """Overlapping frames (B, T, W), a view of the samples."""
         waveform_BS = waveform_BS.float()
         if self.config.subtract_mean:
             waveform_BS = _remove_clip_mean(waveform_BS, num_samples_B)
-        frames_BTW = waveform_BS.unfold(1, self.config.frame_samples, self.config.hop_samples)
-        frames_BTW = frames_BTW - frames_BTW.mean(dim=2, keepdim=True)
-        spectrum_BTH = torch.fft.rfft(self._emphasise(frames_BTW))
-        # twice as fast as abs() and pow(2), which take a root in between
-        power_BTH = torch.addcmul(spectrum_BTH.real.square(), spectrum_BTH.imag, spectrum_BTH.imag)
-        mel_BTF = power_BTH.new_empty((*power_BTH.shape[:2], self.config.num_mel_bins))
-        for bins, filters in self._bands:
-            mel_BTF[..., filters] = power_BTH[..., bins] @ self.mel_banks[bins, filters]
-        return mel_BTF.clamp_min_(LOG_MEL_EPSILON).log_()
+        return waveform_BS.unfold(1, self.config.frame_samples, self.config.hop_samples)
 
-    def _emphasise(self, frames_BTW: Tensor) -> Tensor:
-        """Pre-emphasised, windowed frames, zero-padded to the FFT's length."""
-        padded = frames_BTW.new_zeros((*frames_BTW.shape[:2], self.config.fft_samples))
-        # Kaldi's first sample has no predecessor in its frame and takes itself for one.
-        emphasised_BTW = padded[..., : self.config.frame_samples]
-        for current, previous in ((slice(0, 1), slice(0, 1)), (slice(1, None), slice(0, -1))):
-            out = emphasised_BTW[..., current]
-            torch.mul(frames_BTW[..., previous], self.config.preemphasis, out=out)
-            torch.sub(frames_BTW[..., current], out, out=out)
-        emphasised_BTW.mul_(self.window)
-        return padded
+    def _log_mel(self, frames_BTW: Tensor, out_BTF: Tensor, padded_BTW: Tensor) -> None:
+        """Writes the log-mels of a block of frames to `out_BTF`."""
+        frames_BTW = frames_BTW - frames_BTW.mean(dim=2, keepdim=True)
+        padded_BTW = padded_BTW[: frames_BTW.shape[0], : frames_BTW.shape[1]]
+        self._emphasise(frames_BTW, padded_BTW)
+        # abs() and pow(2) take a root in between: eight times slower
+        squares_BTH2 = torch.view_as_real(torch.fft.rfft(padded_BTW)).square_()
+        power_NH = (squares_BTH2[..., 0] + squares_BTH2[..., 1]).flatten(0, 1)
+        mel_NF = out_BTF.view(-1, out_BTF.shape[2])
+        for bins, filters in self._bands:
+            torch.mm(power_NH[:, bins], self.mel_banks[bins, filters], out=mel_NF[:, filters])
+        mel_NF.clamp_min_(LOG_MEL_EPSILON).log_()
+
+    def _emphasise(self, frames_BTW: Tensor, padded_BTW: Tensor) -> None:
+        """Pre-emphasises and windows frames into the FFT's input, whose padding stays zero."""
+        # Kaldi's first sample has no predecessor in its frame and takes itself for one; both
+        # windows are zero there, as the padding is.
+        out_BTW = padded_BTW[..., 1 : self.config.frame_samples]
+        torch.mul(frames_BTW[..., :-1], self.config.preemphasis, out=out_BTW)
+        torch.sub(frames_BTW[..., 1:], out_BTW, out=out_BTW)
+        out_BTW.mul_(self.window[1:])
 
     def _check(self, waveform_BS: Tensor, num_samples_B: Tensor | None) -> None:
         if waveform_BS.ndim != 2 or not len(waveform_BS) or not waveform_BS.is_floating_point():
@@ -263,5 +284,7 @@ def _bands(mel_banks_HF: Tensor) -> list[tuple[slice, slice]]:
 def _remove_clip_mean(waveform_BS: Tensor, num_samples_B: Tensor) -> Tensor:
     # Clip by clip: a batched mean sums in another order, and one unit in the last place of it moves
     # the emptiest mel bins by 1e-4. So a clip's spectrogram does not depend on its batch.
-    clips = zip(waveform_BS.unbind(), num_samples_B.tolist(), strict=True)
-    return torch.stack([clip - clip[:length].mean() for clip, length in clips])
+    out_BS = torch.empty_like(waveform_BS)
+    for clip_S, length, out_S in zip(waveform_BS, num_samples_B.tolist(), out_BS, strict=True):
+        torch.sub(clip_S, clip_S[:length].mean(), out=out_S)
+    return out_BS

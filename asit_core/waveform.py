@@ -19,10 +19,13 @@ from torchaudio.functional import resample
 # as 44101 Hz -> 32 kHz would ask for 5 GB. All usual pairs of rates have a denominator below this.
 _MAX_RESAMPLE_DENOMINATOR = 2000
 _MAX_RATE_ERROR = 1e-5  # 0.02 cents of pitch; what the rounding of an odd pair may cost
+_MAX_PEAK = 100.0  # 40 dB above full scale: no float recording, but 16-bit samples not divided
+
+Waveform = Tensor | np.ndarray
 
 
 class AudioError(ValueError):
-    """A sound file that cannot become usable samples; the message is one line with the path."""
+    """Sound that cannot be used; the message is one line, with the path where it is a file."""
 
 
 def load_waveform(path: str | Path, *, sample_rate_hz: int) -> Tensor:
@@ -53,10 +56,76 @@ def load_waveform(path: str | Path, *, sample_rate_hz: int) -> Tensor:
     if not np.isfinite(mono).all():
         raise AudioError(f"{path}: samples must be finite, but NaN or infinity was found")
     waveform = torch.from_numpy(mono)
+    try:
+        return resample_waveform(waveform, native_rate_hz, sample_rate_hz=sample_rate_hz)
+    except AudioError as error:
+        raise AudioError(f"{path}: {error}") from error
+
+
+def resample_waveform(waveform_S: Tensor, native_rate_hz: int, *, sample_rate_hz: int) -> Tensor:
+    """Brings samples to another rate; at the rate they have, they are returned as they are.
+
+    Args:
+        waveform_S: Floating-point samples, on any device; any leading axes.
+        native_rate_hz: Their rate, in Hz.
+        sample_rate_hz: The rate wanted, in Hz.
+
+    Returns:
+        About S * sample_rate_hz / native_rate_hz samples.
+
+    Raises:
+        AudioError: If the ratio of the rates is one that nobody uses, such as 1 Hz to 32 kHz.
+        ValueError: If a rate is not positive.
+
+    Source: windowed-sinc resampling of torchaudio.
+    """
+    for name, rate_hz in (("native_rate_hz", native_rate_hz), ("sample_rate_hz", sample_rate_hz)):
+        if rate_hz <= 0:
+            raise ValueError(f"{name} must be > 0, but got {rate_hz}")
     if native_rate_hz == sample_rate_hz:
-        return waveform
-    ratio = _resample_ratio(path, native_rate_hz, sample_rate_hz)
-    return resample(waveform, ratio.numerator, ratio.denominator)
+        return waveform_S
+    ratio = _resample_ratio(native_rate_hz, sample_rate_hz)
+    return resample(waveform_S, ratio.numerator, ratio.denominator)
+
+
+def check_waveform(waveform: Waveform, name: str) -> Tensor:
+    """Makes sure that samples from anywhere are what `load_waveform` would have given.
+
+    Args:
+        waveform: Samples of one channel, (S,), as a tensor or an array.
+        name: What to call them in an error.
+
+    Returns:
+        The same samples as a tensor.
+
+    Raises:
+        ValueError: If they have another shape.
+        AudioError: If they are integers, none, not finite, or not scaled to about [-1, 1].
+    """
+    waveform_S = torch.as_tensor(waveform)
+    if waveform_S.ndim != 1:
+        raise ValueError(
+            f"{name} must have shape (S,), (B, S) for a batch, but got {tuple(waveform_S.shape)}; "
+            "average its channels first"
+        )
+    if not waveform_S.is_floating_point():
+        raise AudioError(
+            f"{name} must be floating point in [-1, 1], but got {waveform_S.dtype}; divide 16-bit "
+            "samples by 32768"
+        )
+    if not len(waveform_S):
+        raise AudioError(f"{name} must hold at least one sample, but got none")
+    bad = (~waveform_S.isfinite()).nonzero()
+    if len(bad):
+        at = int(bad[0])
+        raise AudioError(f"{name} must be finite, but got {waveform_S[at].item()} at sample {at}")
+    peak = waveform_S.abs().max().item()
+    if peak > _MAX_PEAK:
+        raise AudioError(
+            f"{name} must be scaled to [-1, 1], but got a peak of {peak:g}; divide 16-bit samples "
+            "by 32768"
+        )
+    return waveform_S
 
 
 def is_digital_silence(waveform: Tensor) -> bool:
@@ -73,12 +142,12 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
         raise AudioError(f"{path}: cannot be decoded as audio ({_one_line(error)})") from error
 
 
-def _resample_ratio(path: str | Path, native_rate_hz: int, sample_rate_hz: int) -> Fraction:
+def _resample_ratio(native_rate_hz: int, sample_rate_hz: int) -> Fraction:
     exact = Fraction(native_rate_hz, sample_rate_hz)
     ratio = exact.limit_denominator(_MAX_RESAMPLE_DENOMINATOR)
     if abs(ratio - exact) > _MAX_RATE_ERROR * exact:
         raise AudioError(
-            f"{path}: a sample rate of {native_rate_hz} Hz cannot be resampled to "
+            f"a sample rate of {native_rate_hz} Hz cannot be resampled to "
             f"{sample_rate_hz} Hz; convert the file to a usual rate"
         )
     return ratio
