@@ -15,7 +15,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asit_core.encoder_config import EncoderConfig, TokenOrder
+from asit_core.encoder_config import EncoderConfig, TokenOrder, patch_fields
 from asit_core.positions import adapt_positions
 from asit_core.seeding import uniform
 
@@ -190,10 +190,15 @@ class SpectrogramEncoder(nn.Module):
             input_frames: Length of the clips.
             stride: Frames and bins from patch to patch; None keeps them.
             input_bins: Mel bins of the clips; None keeps them.
+
+        Raises:
+            ValueError: If such clips cannot be cut into patches.
         """
-        config = replace(self.config, input_bins=input_bins or self.config.input_bins)
-        if stride is not None:
-            config = replace(config, stride_frames=stride[0], stride_bins=stride[1])
+        config = replace(
+            self.config,
+            **patch_fields(self.config.patch, stride or self.config.stride),
+            input_bins=self.config.input_bins if input_bins is None else input_bins,
+        )
         with torch.random.fork_rng(devices=[]):
             copy = SpectrogramEncoder(config, input_frames=input_frames)
         state = self.state_dict()

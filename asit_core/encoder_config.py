@@ -1,7 +1,7 @@
 """What an encoder is made of: size, patches, class tokens, order of its tokens."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from asit_core.positions import PositionAdaptation
 
@@ -125,3 +125,14 @@ class EncoderConfig:
             (num_frames - self.patch_frames) // self.stride[0] + 1,
             (self.input_bins - self.patch_bins) // self.stride[1] + 1,
         )
+
+
+def patch_fields(patch: tuple[int, int], stride: tuple[int, int]) -> dict[str, Any]:
+    """Fields of `EncoderConfig` for frames and bins of patch and stride; None: no overlap."""
+    strides = [None if step == length else step for step, length in zip(stride, patch, strict=True)]
+    return {
+        "patch_frames": patch[0],
+        "patch_bins": patch[1],
+        "stride_frames": strides[0],
+        "stride_bins": strides[1],
+    }

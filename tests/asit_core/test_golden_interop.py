@@ -1,0 +1,97 @@
+"""AST and SSAST against their released programs' own numbers: every size is read from the files.
+
+Tolerance: 1e-5 of a tensor's largest value, that of float32 sums taken in another order.
+"""
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from asit_core.classifier import pool_tokens
+from asit_core.encoder import SpectrogramEncoder
+from asit_core.interop import build, from_imagenet, from_ssast, to_ssast
+
+
+def _close(ours: Tensor, theirs: Tensor) -> None:
+    tolerance = 1e-5 * theirs.abs().max().item()
+    torch.testing.assert_close(ours.reshape(theirs.shape), theirs, rtol=0.0, atol=tolerance)
+
+
+def _lengths(tensors: dict[str, Tensor], letters: str) -> list[int]:
+    found = {re.fullmatch(rf"{letters}(\d+)\.x", name) for name in tensors}
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _logits(
+    encoder: SpectrogramEncoder, tensors: dict[str, Tensor], case: str, pool: str
+) -> Tensor:
+    """LayerNorm with PyTorch's own eps and a linear layer, from the file; no norm: as it begins."""
+    head = {name: tensors.get(f"{case}.mlp_head.{name}") for name in ("0.weight", "0.bias")}
+    with torch.no_grad():
+        tokens = encoder(tensors[f"{case}.x"])
+        pooled = pool_tokens(tokens, num_cls_tokens=encoder.num_cls_tokens, pool=pool)  # pyright: ignore[reportArgumentType]
+        normed = torch.nn.functional.layer_norm(
+            pooled, pooled.shape[1:], head["0.weight"], head["0.bias"]
+        )
+        weight, bias = (tensors[f"{case}.mlp_head.1.{name}"] for name in ("weight", "bias"))
+        return torch.nn.functional.linear(normed, weight, bias)
+
+
+@pytest.mark.parametrize("name", ["ssast_patch", "ssast_frame"])
+def test_ssast_fine_tunes_at_any_length_as_released(golden, name):
+    """H13, H15: positions adapted as released; `module.` and the whole-number parameters."""
+    tensors, meta = golden(name)
+    state = {key: value for key, value in tensors.items() if key.startswith("module.")}
+    weights = from_ssast(state)
+    assert weights.input_frames == meta["input_frames"]
+    assert weights.encoder.input_bins == meta["mels"]
+    pretrained = build(weights).encoder
+    recipe = meta["finetune"]
+    assert weights.encoder.patch == (recipe["tshape"], recipe["fshape"])
+    lengths = _lengths(tensors, "ft")
+    assert lengths
+    for frames in lengths:
+        case = f"ft{frames}"
+        encoder = pretrained.refitted(
+            input_frames=frames, stride=(recipe["tstride"], recipe["fstride"])
+        ).eval()
+        _close(encoder.pos_embed.detach(), tensors[f"{case}.pos_embed"])
+        _close(_logits(encoder, tensors, case, "mean"), tensors[f"{case}.logits_avgtok"])
+        _close(_logits(encoder, tensors, case, "class_tokens"), tensors[f"{case}.logits_cls"])
+
+
+@pytest.mark.parametrize("name", ["ssast_patch", "ssast_frame"])
+def test_ssast_goes_back_to_the_published_keys(golden, name):
+    tensors, _ = golden(name)
+    state = {key: value for key, value in tensors.items() if key.startswith("module.")}
+    back = to_ssast(from_ssast(state))
+    never_used = ("module.v.head.", "module.v.head_dist.")
+    assert set(back) == {key for key in state if not key.startswith(never_used)}
+    for key, value in back.items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_imagenet_weights_become_an_ast_as_released(golden):
+    """H13: cut at the middle or interpolated, both class tokens kept, colours summed."""
+    tensors, meta = golden("ast_imagenet_init")
+    state = {
+        key.removeprefix("imagenet."): value
+        for key, value in tensors.items()
+        if key.startswith("imagenet.")
+    }
+    lengths = _lengths(tensors, "t")
+    assert lengths
+    for frames in lengths:
+        weights = from_imagenet(
+            state,
+            input_frames=frames,
+            stride=(meta["tstride"], meta["fstride"]),
+            input_bins=meta["mels"],
+        )
+        assert weights.encoder.patch == (meta["patch"], meta["patch"])
+        encoder = build(weights).encoder
+        case = f"t{frames}"
+        _close(encoder.pos_embed.detach(), tensors[f"{case}.pos_embed"])
+        _close(_logits(encoder, tensors, case, "class_tokens"), tensors[f"{case}.logits"])
