@@ -68,16 +68,16 @@ def layer_probe(
     check_finite("train_NLD", train_NLD)
     check_finite("test_MLD", test_MLD)
     layer_NLD = train_NLD.cpu().double()
-    pool = _LayerPool(layer_NLD, Standardiser.fit(layer_NLD))
+    pool = LayerPool(layer_NLD, Standardiser.fit(layer_NLD))
     with few_threads(layer_NLD.numel() * num_classes):
         model, l2 = fit(pool, label, group_N=group_N, seed=seed)
-        test_pool = _LayerPool(test_MLD.cpu().double(), model.pool.standardise)
+        test_pool = LayerPool(test_MLD.cpu().double(), model.pool.standardise)
         logits_MC = model.logits(test_pool, torch.arange(len(test_MLD)))
     layer_weight_L = torch.softmax(model.pool_weight, dim=0)
     return LayerProbeResult(model.likelihood.scores(logits_MC, num_classes), l2, layer_weight_L)
 
 
-class _LayerPool:
+class LayerPool:
     """Weighted mean over layers, the same for every clip."""
 
     def __init__(self, layer_NLD: Tensor, standardise: Standardiser) -> None:
@@ -85,9 +85,11 @@ class _LayerPool:
         self.num_weights, num_features = layer_NLD.shape[1:]
         self.elements_per_clip = self.num_weights * num_features
 
-    def of_clips(self, rows_N: Tensor) -> "_LayerPool":
-        return _LayerPool(self._layer_NLD, Standardiser.fit(self._layer_NLD[rows_N]))
+    def of_clips(self, rows_N: Tensor) -> "LayerPool":
+        """The same layers, standardised by those of some clips."""
+        return LayerPool(self._layer_NLD, Standardiser.fit(self._layer_NLD[rows_N]))
 
     def __call__(self, weight_P: Tensor, rows_B: Tensor) -> Tensor:
+        """Float64 vectors (B, D) of some clips, differentiable by the layers' logits."""
         layer_BLD = self.standardise(self._layer_NLD[rows_B])
         return torch.einsum("l,bld->bd", torch.softmax(weight_P, dim=0), layer_BLD)

@@ -4,12 +4,15 @@ import pytest
 import torch
 
 from asit_core.gauges import (
+    center_norm,
     collapse_reason,
+    distillation_gauges,
     effective_rank,
     embedding_std,
     kl,
     marginal_entropy,
     prototype_use,
+    student_entropy,
     teacher_entropy,
 )
 from asit_core.seeding import stream
@@ -186,3 +189,120 @@ def test_refuses_shapes_that_do_not_fit():
     for gauge in (embedding_std, effective_rank):
         with pytest.raises(ValueError, match="N >= 2"):
             gauge(torch.ones(1, 8))
+
+
+def _slow_entropy(logits: torch.Tensor, temperature: float) -> float:
+    """Mean entropy of softmax rows, in Python's floats."""
+    total = 0.0
+    for row in logits.tolist():
+        exponentials = [math.exp((x - max(row)) / temperature) for x in row]
+        shares = [value / sum(exponentials) for value in exponentials]
+        total -= sum(p * math.log(p) for p in shares if p > 0)
+    return total / len(logits)
+
+
+def test_entropy_of_the_student_equals_its_loop():
+    logits = torch.randn(20, 12, generator=stream(0, "student"))
+    found = float(student_entropy(logits, temperature=0.4))
+    assert found == pytest.approx(_slow_entropy(logits, 0.4), rel=1e-5)
+    assert float(student_entropy(logits.view(4, 5, 12), temperature=0.4)) == pytest.approx(found)
+
+
+def test_center_norm_equals_its_loop():
+    center = torch.randn(30, generator=stream(0, "center"))
+    expected = math.sqrt(sum(x * x for x in center.tolist()))
+    assert float(center_norm(center)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_gauges_of_bf16_logits_are_computed_in_fp32():
+    """H1: a bf16 softmax or centre would lose the digits that tell a collapse."""
+    logits = torch.randn(3, 1024, generator=stream(0, "wide")).bfloat16()
+    center = 3 + torch.randn(1024, generator=stream(0, "center"))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = distillation_gauges(
+            logits, logits, center, student_temperature=0.1, teacher_temperature=0.04
+        )
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    expected = {
+        "student_entropy": _slow_entropy(logits, 0.1),
+        "teacher_entropy": _slow_entropy(logits.double() - center.double(), 0.04),
+        "center_norm": math.sqrt(sum(x * x for x in center.tolist())),
+    }
+    for name, value in expected.items():
+        assert float(found[name]) == pytest.approx(value, rel=1e-5)
+    in_bf16 = torch.softmax((logits - center.bfloat16()) / 0.04, dim=-1)
+    assert in_bf16.dtype == torch.bfloat16
+    assert abs(float(teacher_entropy(in_bf16)) - expected["teacher_entropy"]) > 1e-3
+
+
+def test_gauges_of_a_task_are_those_of_its_probabilities():
+    student, teacher = torch.randn(2, 6, 5, 12, generator=stream(0, "both"))
+    center = torch.linspace(-1, 1, 12)
+    found = distillation_gauges(
+        student, teacher, center, student_temperature=0.1, teacher_temperature=0.07
+    )
+    probs = torch.softmax((teacher - center) / 0.07, dim=-1)
+    torch.testing.assert_close(found["teacher_entropy"], teacher_entropy(probs))
+    torch.testing.assert_close(found["marginal_entropy"], marginal_entropy(probs))
+    torch.testing.assert_close(found["prototype_use"], prototype_use(probs))
+    torch.testing.assert_close(
+        found["student_entropy"], teacher_entropy(torch.softmax(student / 0.1, dim=-1))
+    )
+
+
+_HEALTHY = {
+    "embedding_std": 0.2,
+    "effective_rank": 20.0,
+    "embed_dim": 24,
+    "teacher_entropy": 2.0,
+    "marginal_entropy": 6.0,
+    "num_prototypes": 8192,
+}
+
+
+def test_names_a_loss_that_is_stuck_at_ln_k():
+    """H1: 9.011 for 8192 prototypes."""
+    reason = collapse_reason(**_HEALTHY, loss=9.0109)
+    assert reason is not None
+    assert reason.startswith("uniform collapse: loss 9.0109 is ln K = 9.0109")
+    assert collapse_reason(**_HEALTHY, loss=8.9) is None
+    assert collapse_reason(**_HEALTHY, loss=9.2) is None
+
+
+def test_names_a_student_that_tells_nothing_apart():
+    logits = 1e-3 * torch.randn(40, 8192, generator=stream(0, "flat"))
+    entropy = float(student_entropy(logits, temperature=0.1))
+    reason = collapse_reason(**_HEALTHY, student_entropy=entropy, loss=9.02)
+    assert reason is not None
+    assert reason.startswith("uniform collapse: student entropy 9.011 is ln K = 9.011 (loss 9.020)")
+
+
+def test_a_loss_that_falls_through_ln_k_has_not_collapsed():
+    assert collapse_reason(**_HEALTHY, student_entropy=8.5, loss=math.log(8192)) is None
+
+
+def test_names_a_student_that_is_not_finite():
+    assert collapse_reason(**_HEALTHY, student_entropy=math.nan) == (
+        "not finite: student entropy is nan"
+    )
+    assert collapse_reason(**_HEALTHY, loss=math.inf) == "not finite: loss is inf"
+
+
+def test_refuses_logits_centres_and_temperatures_that_do_not_fit():
+    logits = torch.zeros(4, 8)
+    temperatures = {"student_temperature": 0.1, "teacher_temperature": 0.04}
+    with pytest.raises(ValueError, match="same K, but got 8, 8 and 7"):
+        distillation_gauges(logits, logits, torch.zeros(7), **temperatures)
+    with pytest.raises(ValueError, match=r"teacher_temperature must be > 0, but got 0\.0"):
+        distillation_gauges(
+            logits, logits, torch.zeros(8), student_temperature=0.1, teacher_temperature=0.0
+        )
+    with pytest.raises(ValueError, match="temperature must be > 0, but got -1"):
+        student_entropy(logits, temperature=-1)
+    with pytest.raises(ValueError, match=r"student_logits must be \(..., K\)"):
+        student_entropy(logits[:0], temperature=0.1)
+    with pytest.raises(ValueError, match=r"center_K must be \(K,\)"):
+        center_norm(logits)
+    healthy = {name: _HEALTHY[name] for name in ("embedding_std", "effective_rank", "embed_dim")}
+    with pytest.raises(ValueError, match="with student_entropy or loss"):
+        collapse_reason(**healthy, loss=1.0)
