@@ -67,9 +67,9 @@ def test_a_clip_of_one_window(config):
     torch.testing.assert_close(result.frame_matrix, grid_tfD.mean(1))
     mean_D, cls_D = grid_tfD.mean((0, 1)), cls_CD.mean(0)
     torch.testing.assert_close(result.clip_vector, torch.cat([mean_D, cls_D]))
-    for features, expected in (("mean", mean_D), ("cls", cls_D)):
-        vector = model.embed(waveform, 16000, features=features).clip_vector
-        torch.testing.assert_close(vector, expected)
+    torch.testing.assert_close(model.embed(waveform, 16000).clip_vector, mean_D)
+    cls_vector = model.embed(waveform, 16000, features="cls").clip_vector
+    torch.testing.assert_close(cls_vector, cls_D)
 
 
 @torch.no_grad()
