@@ -1,6 +1,7 @@
-"""Heads on top of the encoder's tokens: projection, prototypes, reconstruction.
+"""Heads on top of the encoder's tokens: projection, prototypes, reconstruction, masked patches.
 
-Shapes: `B` clips, `N` patches, `D` width, `E` bottleneck, `K` prototypes, `T` frames, `F` mel bins.
+Shapes: `B` clips, `N` patches, `D` width, `E` bottleneck, `K` prototypes, `T` frames, `F` mel bins,
+`P` values of a patch.
 """
 
 from dataclasses import dataclass
@@ -14,12 +15,17 @@ from asit_core.encoder import unpatchify
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectionHeadConfig:
-    """Widths of the projection shared by the distillation tasks."""
+    """Widths of the distillation tasks' projection.
+
+    `shared`: class and patch tokens go through one, as in the released ASiT program; else each
+    task has its own, as in the paper.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
 
     hidden_dim: int = 2048
     bottleneck_dim: int = 256
+    shared: bool = True
 
     def __post_init__(self) -> None:
         """Check what can be checked alone."""
@@ -70,13 +76,20 @@ class Prototypes(nn.Module):
 class ReconstructionHead(nn.Module):
     """Patch tokens back to spectrogram patches.
 
-    Three linear layers, GELU after each (the bottleneck's too), then one transposed convolution.
+    Three linear layers with GELU between them and, as in the released ASiT program, after the
+    bottleneck, then one transposed convolution.
 
-    Source: the released ASiT program; the paper (Sec. III-B) describes wider layers.
+    Source: ASiT (arXiv:2211.13189), Sec. III-B, which has wider layers than the program.
     """
 
     def __init__(
-        self, embed_dim: int, *, hidden_dim: int, bottleneck_dim: int, patch: tuple[int, int]
+        self,
+        embed_dim: int,
+        *,
+        hidden_dim: int,
+        bottleneck_dim: int,
+        bottleneck_gelu: bool,
+        patch: tuple[int, int],
     ) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
@@ -85,7 +98,7 @@ class ReconstructionHead(nn.Module):
             nn.Linear(hidden_dim, hidden_dim),
             nn.GELU(),
             nn.Linear(hidden_dim, bottleneck_dim),
-            nn.GELU(),
+            nn.GELU() if bottleneck_gelu else nn.Identity(),
         )
         self.to_pixels = nn.ConvTranspose2d(bottleneck_dim, 1, patch, stride=patch)
 
@@ -97,3 +110,21 @@ class ReconstructionHead(nn.Module):
         patch = (self.to_pixels.kernel_size[0], self.to_pixels.kernel_size[1])
         assert self.to_pixels.bias is not None, "the layer is made with a bias"
         return unpatchify(patches_BNP + self.to_pixels.bias, grid, patch)
+
+
+class PatchHead(nn.Module):
+    """Masked tokens to the pixels of their patches.
+
+    One linear layer, as in MAE, or two with ReLU between them.
+
+    Source: SSAST (arXiv:2110.09784), Sec. 3.2: two layers, the first as wide as its input.
+    """
+
+    def __init__(self, embed_dim: int, *, num_pixels: int, num_layers: int) -> None:
+        super().__init__()
+        hidden = [nn.Linear(embed_dim, embed_dim), nn.ReLU()] if num_layers == 2 else []
+        self.mlp = nn.Sequential(*hidden, nn.Linear(embed_dim, num_pixels))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., D) -> (..., P) in normalised log-mel units, fp32."""
+        return self.mlp(tokens).float()

@@ -56,6 +56,7 @@ def cross_entropy(
     *,
     student_temperature: float,
     teacher_temperature: float,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """Cross entropy of the student against the centred, sharpened teacher.
 
@@ -65,15 +66,20 @@ def cross_entropy(
         center_K: Running mean of teacher logits.
         student_temperature: Divides the student's logits, > 0.
         teacher_temperature: Divides the teacher's centred logits, > 0.
+        counts: Boolean, of the rows' shape: the rows that count; None means all.
 
     Returns:
-        Scalar >= 0: mean over rows.
+        Scalar >= 0: mean over the rows that count; exactly 0 if none does.
 
     Source: DINO (arXiv:2104.14294), Eq. 2 and Algorithm 1; in fp32 whatever the inputs' type.
     """
     teacher = teacher_probabilities(teacher_logits, center_K, teacher_temperature)
     student_log = functional.log_softmax(student_logits.float() / student_temperature, dim=-1)
-    return -(teacher * student_log).sum(dim=-1).mean()
+    loss = -(teacher * student_log).sum(dim=-1)
+    if counts is None:
+        return loss.mean()
+    weight = counts.to(loss.dtype)
+    return (weight * loss).sum() / mean_over_workers(weight.sum()).clamp(min=1.0)
 
 
 def teacher_probabilities(teacher_logits: Tensor, center_K: Tensor, temperature: float) -> Tensor:

@@ -29,6 +29,8 @@ class MaskingConfig:
 
     `ratio` is the largest share of pixels hidden by zeros (a view's own share is uniform between
     `min_ratio`, or `ratio` if that is smaller, and `ratio`); `alien_ratio` the same for aliens.
+    With `spare_padding`, frames past a short clip's end are never hidden: there is nothing in them
+    to learn. The released program hides them like any others.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -40,6 +42,7 @@ class MaskingConfig:
     block_max: float = 0.3
     align: int = 1
     self_alien: bool = False
+    spare_padding: bool = True
 
     def __post_init__(self) -> None:
         """Check what can be checked alone."""
@@ -54,6 +57,13 @@ class MaskingConfig:
             raise ValueError(f"block_max must be in (0, 1], but got {self.block_max}")
         if self.align < 1:
             raise ValueError(f"align must be at least 1, but got {self.align}")
+
+    @property
+    def hides_nothing(self) -> bool:
+        """Whether no view can lose a pixel."""
+        never_zeros = self.ratio == 0.0 or self.alien_probability == 1.0
+        never_aliens = self.alien_ratio == 0.0 or self.alien_probability == 0.0
+        return never_zeros and never_aliens
 
     def check_fits(self, frames: int, bins: int) -> None:
         """Raise ValueError if no rectangles could hide the shares asked for in such views."""
@@ -89,6 +99,7 @@ def corrupt(
     seed: int,
     epoch: int,
     donor_group: int,
+    num_frames_B: Tensor | None = None,
 ) -> Corruption:
     """Corrupt a batch of normalised views.
 
@@ -100,6 +111,7 @@ def corrupt(
         epoch: Epoch, a part of each draw's key.
         donor_group: B consists of consecutive groups of this many clips; an alien comes from its
             clip's group, so it does not depend on how groups are dealt to workers.
+        num_frames_B: Valid frames of each clip, which its views begin with; None: all frames are.
 
     Returns:
         Corrupted views, boolean mask (True = hidden), boolean (V, B) of views filled with an alien.
@@ -126,6 +138,10 @@ def corrupt(
     mask_VBTF = gmml_masks(
         keys_VB.flatten(), target_VB.flatten(), frames=frames, bins=bins, config=config
     ).view(views_VBTF.shape)
+    if config.spare_padding and num_frames_B is not None:
+        frame_T = torch.arange(frames, device=views_VBTF.device)
+        valid_BT = frame_T < num_frames_B.to(views_VBTF.device)[:, None]
+        mask_VBTF = mask_VBTF & valid_BT.unsqueeze(-1)
 
     donor_BV = _donors(donor_VB.T, donor_group, self_alien=config.self_alien)
     view_index_V1 = torch.arange(num_views, device=views_VBTF.device)[:, None]

@@ -1,44 +1,28 @@
-"""Named configurations: `asit_code` is the released program, `asit` mends its bugs.
+"""Named configurations at named sizes, each a plain config one can print and change.
 
-The released program differs from the paper in ways that matter (its total is clip + patch + 2
-reconstruction, patch distillation covers all tokens, one projection serves both tasks); `asit`
-keeps those and mends what is plainly a bug: a temperature counted in whole epochs, a last layer
-whose freezing never happened, a clip that may be its own alien.
+`asit_presets.py` holds the ASiT family, `masked_presets.py` SSAST, MAE-AST and MaskSpec. `nano` is
+for laptops and CI: besides widths it shortens the crop and replaces the recipe's optimizer, which
+is made for long runs.
 """
 
-import dataclasses
-from dataclasses import dataclass
+from asit_core.asit_presets import asit, asit_code, asit_paper
+from asit_core.encoder_config import EncoderConfig
+from asit_core.masked_presets import mae_ast, maskspec, ssast_frame, ssast_patch
+from asit_core.pretrain_config import PretrainConfig
+from asit_core.pretrainer import Pretrainer
+from asit_core.sizes import SIZES, encoder_config
 
-from asit_core.encoder import EncoderConfig
-from asit_core.heads import ProjectionHeadConfig
-from asit_core.masking import MaskingConfig
-from asit_core.optim import OptimizerConfig
-from asit_core.pretext.clip_distillation import ClipDistillationConfig
-from asit_core.pretext.patch_distillation import PatchDistillationConfig
-from asit_core.pretext.reconstruction import ReconstructionConfig
-from asit_core.pretrainer import PretextConfig, PretrainConfig
-from asit_core.teacher import TeacherConfig
-from asit_core.views import ViewsConfig
-
-PRESETS = ("asit", "asit_code")
-SIZES = ("nano", "tiny", "small", "base")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Size:
-    """Width, depth and heads of the encoder."""
-
-    embed_dim: int
-    depth: int
-    num_heads: int
-
-
-_ENCODERS = {
-    "nano": _Size(embed_dim=96, depth=4, num_heads=3),
-    "tiny": _Size(embed_dim=192, depth=12, num_heads=3),
-    "small": _Size(embed_dim=384, depth=12, num_heads=6),
-    "base": _Size(embed_dim=768, depth=12, num_heads=12),
+_PRESETS = {
+    "asit": asit,
+    "asit_code": asit_code,
+    "asit_paper": asit_paper,
+    "ssast_patch": ssast_patch,
+    "ssast_frame": ssast_frame,
+    "mae_ast": mae_ast,
+    "maskspec": maskspec,
 }
+PRESETS = tuple(_PRESETS)
+ENCODER_PRESETS = (*PRESETS, "ast")
 
 
 def create_config(preset: str, *, size: str) -> PretrainConfig:
@@ -46,77 +30,66 @@ def create_config(preset: str, *, size: str) -> PretrainConfig:
 
     Args:
         preset: One of `PRESETS`.
-        size: One of `SIZES`. `nano` (encoder and heads about 0.5 M parameters each) is for laptops
-            and CI: besides widths it shortens the crop and replaces the recipe's optimizer, which
-            is made for long runs.
+        size: One of `SIZES`: `nano` (encoder and heads about 0.5 M parameters each), `tiny`,
+            `small` and `base`.
 
     Raises:
         ValueError: If preset or size is unknown; the message lists the known ones.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, but got {preset!r}")
-    if size not in SIZES:
-        raise ValueError(f"size must be one of {', '.join(SIZES)}, but got {size!r}")
-    config = _released(_ENCODERS[size])
-    if preset == "asit":
-        config = _mended(config)
-    return _nano(config) if size == "nano" else config
+    if preset == "ast":
+        raise ValueError(
+            f"preset must be one of {', '.join(PRESETS)}, but got 'ast', which is not pre-trained "
+            "with a pretext task; see create_encoder_config"
+        )
+    _check("preset", preset, PRESETS)
+    _check("size", size, SIZES)
+    return _PRESETS[preset](size)
 
 
-def _released(size: _Size) -> PretrainConfig:
-    """The released program with its documented command: 100 epochs, 4 x 32 clips."""
-    return PretrainConfig(
-        encoder=EncoderConfig(embed_dim=size.embed_dim, depth=size.depth, num_heads=size.num_heads),
-        views=ViewsConfig(crop_frames=592),
-        masking=MaskingConfig(self_alien=True),
-        pretext=PretextConfig(
-            reconstruction=ReconstructionConfig(),
-            patch_distillation=PatchDistillationConfig(),
-            clip_distillation=ClipDistillationConfig(),
-        ),
-        projection_head=ProjectionHeadConfig(),
-        teacher=TeacherConfig(temperature_per_epoch=True),
-        optimizer=OptimizerConfig(),
-        epochs=100,
-        batch_size=128,
-        donor_group=32,
+def create_pretrainer(preset: str, *, size: str, seed: int = 0) -> Pretrainer:
+    """A preset's model with its initial weights, on the CPU.
+
+    Args:
+        preset: One of `PRESETS`.
+        size: One of `SIZES`.
+        seed: Decides the initial weights.
+
+    Raises:
+        ValueError: If preset or size is unknown; the message lists the known ones.
+    """
+    return Pretrainer(create_config(preset, size=size), seed=seed)
+
+
+def create_encoder_config(preset: str, *, size: str) -> EncoderConfig:
+    """The encoder of a pre-training preset, or `ast`'s for fine-tuning.
+
+    `ast` has patches of 16 x 16 every 10 frames and bins, two class tokens, and positions cut or
+    resized as AST does.
+
+    Args:
+        preset: One of `ENCODER_PRESETS`.
+        size: One of `SIZES`.
+
+    Raises:
+        ValueError: If preset or size is unknown; the message lists the known ones.
+
+    Source: AST (arXiv:2104.01778), Sec. 2.1.
+    """
+    _check("preset", preset, ENCODER_PRESETS)
+    _check("size", size, SIZES)
+    if preset != "ast":
+        return create_config(preset, size=size).encoder
+    return encoder_config(
+        size,
+        stride_frames=10,
+        stride_bins=10,
+        num_cls_tokens=2,
+        token_order="frequency",
+        position_adaptation="ast",
+        drop_path_rate=0.0,
     )
 
 
-def _mended(config: PretrainConfig) -> PretrainConfig:
-    return dataclasses.replace(
-        config,
-        masking=dataclasses.replace(config.masking, self_alien=False),
-        teacher=dataclasses.replace(config.teacher, temperature_per_epoch=False),
-        # The program means to freeze the last layers for its first epoch of a hundred.
-        optimizer=dataclasses.replace(config.optimizer, freeze_last_layer_ratio=0.01),
-    )
-
-
-def _nano(config: PretrainConfig) -> PretrainConfig:
-    """Widths for a laptop, and a recipe for runs of minutes rather than days."""
-    return dataclasses.replace(
-        config,
-        encoder=dataclasses.replace(config.encoder, drop_path_rate=0.0),
-        views=dataclasses.replace(config.views, crop_frames=128),
-        pretext=PretextConfig(
-            reconstruction=ReconstructionConfig(hidden_dim=192, bottleneck_dim=64),
-            patch_distillation=PatchDistillationConfig(weight=0.2, num_prototypes=256),
-            clip_distillation=ClipDistillationConfig(weight=0.2, num_prototypes=512),
-        ),
-        projection_head=ProjectionHeadConfig(hidden_dim=256, bottleneck_dim=64),
-        # At the released 0.996 the teacher of a run of 500 steps is mostly its initial weights.
-        teacher=dataclasses.replace(config.teacher, momentum=0.95),
-        optimizer=dataclasses.replace(
-            config.optimizer,
-            lr_per_256=8e-3,
-            warmup_ratio=0.05,
-            weight_decay=0.05,
-            final_weight_decay=0.05,
-            beta2=0.95,
-        ),
-        weight_init="xavier",
-        epochs=20,
-        batch_size=32,
-        donor_group=8,
-    )
+def _check(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, but got {value!r}")

@@ -2,13 +2,14 @@
 
 A view is a time crop of the clip's log-mel: up to the hop's phase the same as the log-mel of a crop
 of the waveform. Frames past a short clip's end are digital silence, which is what padding the
-waveform with zeros gives.
+waveform with zeros gives, unless the config says otherwise.
 
 Shapes: `V` views, `B` clips, `T` frames, `F` mel bins.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,13 +23,18 @@ _SILENCE = LOG_MEL_FLOOR + 0.05  # float16 shards round the floor by 0.005
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViewsConfig:
-    """Number and length of the crops."""
+    """Number and length of the crops.
+
+    `padding` is what follows a short clip: `silence`, as where ASiT pads the waveform, or `zero`,
+    AST's and SSAST's 0 in log-mel units, louder than most clips.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
 
     num_views: int = 2
     crop_frames: int = 592
     roll_probability: float = 0.5
+    padding: Literal["silence", "zero"] = "silence"
 
     def __post_init__(self) -> None:
         """Check what can be checked alone."""
@@ -96,7 +102,8 @@ def _crop(log_mel_BTF: Tensor, num_frames_B: Tensor, draws: Tensor, config: View
     position_BT = start_B1 + offset_T
     frame_BT = (position_BT - shift_B1) % length_B1
     crop_BTF = log_mel_BTF.gather(1, frame_BT.unsqueeze(-1).expand(-1, -1, log_mel_BTF.shape[2]))
-    return crop_BTF.masked_fill((position_BT >= length_B1).unsqueeze(-1), LOG_MEL_FLOOR)
+    filler = LOG_MEL_FLOOR if config.padding == "silence" else 0.0
+    return crop_BTF.masked_fill((position_BT >= length_B1).unsqueeze(-1), filler)
 
 
 def _first_audible(

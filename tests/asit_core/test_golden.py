@@ -19,7 +19,7 @@ from asit_core.optim import OptimizerConfig
 from asit_core.pretext.clip_distillation import ClipDistillationConfig
 from asit_core.pretext.patch_distillation import PatchDistillationConfig
 from asit_core.pretext.reconstruction import ReconstructionConfig
-from asit_core.pretrainer import PretextConfig, PretrainConfig, Pretrainer
+from asit_core.pretrainer import PretextConfig, PretrainConfig, Pretrainer, PretrainInputs
 from asit_core.schedules import cosine, linear_ramp
 from asit_core.seeding import clip_keys, uniform
 from asit_core.spectrogram import LogMel, LogMelConfig
@@ -172,7 +172,8 @@ def test_one_step_equals_the_released_program(golden):
     )
 
     tokens, student = pretrainer.student(corrupted)
-    report = pretrainer(clean, corrupted, mask, teacher_temperature=temperature)
+    inputs = PretrainInputs(clean, corrupted, mask)
+    report = pretrainer(inputs, teacher_temperature=temperature)
     assert pretrainer.teacher is not None
     assert pretrainer.reconstruction is not None
     teacher_tokens, teacher = pretrainer.teacher(clean)

@@ -10,11 +10,17 @@ import torch
 from torch import Tensor
 
 from asit_core.losses import clip_distillation_loss, cross_entropy, masked_l1
-from asit_core.masking import corrupt
-from asit_core.optim import clip_per_parameter, make_optimizer, schedule_optimizer
-from asit_core.pretrainer import PretextConfig, PretrainConfig, Pretrainer, StepReport
-from asit_core.seeding import clip_keys, stream
-from asit_core.views import make_views
+from asit_core.optim import clip_gradients, make_optimizer, schedule_optimizer
+from asit_core.pretext.reconstruction import ReconstructionConfig
+from asit_core.pretrain_inputs import draw_inputs
+from asit_core.pretrainer import (
+    PretextConfig,
+    PretrainConfig,
+    Pretrainer,
+    PretrainInputs,
+    StepReport,
+)
+from asit_core.seeding import stream
 
 TASKS = ("reconstruction", "patch_distillation", "clip_distillation")
 SUBSETS = [
@@ -33,15 +39,10 @@ def _only(config: PretrainConfig, tasks: tuple[str, ...]) -> PretrainConfig:
     return dataclasses.replace(config, pretext=PretextConfig(**present))
 
 
-def _batch(config: PretrainConfig) -> tuple[Tensor, Tensor, Tensor]:
+def _batch(config: PretrainConfig) -> PretrainInputs:
     log_mel = torch.randn(4, 50, 16, generator=stream(0, "test_input"))
-    clean = make_views(log_mel, torch.full((4,), 50), CLIPS, config.views, seed=0, epoch=0)
-    corrupted, mask, _ = corrupt(clean, CLIPS, config.masking, seed=0, epoch=0, donor_group=2)
-    return clean, corrupted, mask
-
-
-def _keys() -> Tensor:
-    return torch.stack([clip_keys(0, "drop_path", 0, CLIPS, view) for view in range(2)])
+    frames = torch.full((4,), 50)
+    return draw_inputs(config, log_mel, frames, CLIPS, mean=0.0, std=0.5, seed=0, epoch=0)
 
 
 def _step(pretrainer: Pretrainer) -> StepReport:
@@ -50,8 +51,7 @@ def _step(pretrainer: Pretrainer) -> StepReport:
         with torch.no_grad():
             for name, parameter in pretrainer.teacher.named_parameters():
                 parameter.add_(0.02 * torch.randn(parameter.shape, generator=stream(0, name)))
-    clean, corrupted, mask = _batch(pretrainer.config)
-    report = pretrainer(clean, corrupted, mask, teacher_temperature=0.05, drop_path_keys_VB=_keys())
+    report = pretrainer(_batch(pretrainer.config), teacher_temperature=0.05)
     report.total.backward()
     return report
 
@@ -86,16 +86,17 @@ def test_what_is_off_is_absent(micro_config, tasks):
 def test_each_loss_equals_its_pure_function(micro_config):
     """And the forward passes are: corrupted views to the student, clean ones to the teacher."""
     pretrainer = Pretrainer(micro_config, seed=0)
-    clean, corrupted, mask = _batch(micro_config)
+    inputs = _batch(micro_config)
     report = _step(pretrainer)
     assert pretrainer.teacher is not None
     assert pretrainer.reconstruction is not None
     temperatures = {"student_temperature": 0.1, "teacher_temperature": 0.05}
-    tokens, student = pretrainer.student(corrupted)
-    _, teacher = pretrainer.teacher(clean)
+    assert inputs.mask_VBTF is not None
+    tokens, student = pretrainer.student(inputs.corrupted_VBTF)
+    _, teacher = pretrainer.teacher(inputs.clean_VBTF)
     pictures = [pretrainer.reconstruction.reconstruct(view[:, 1:]) for view in tokens]
     expected = {
-        "reconstruction": masked_l1(torch.stack(pictures), clean, mask),
+        "reconstruction": masked_l1(torch.stack(pictures), inputs.clean_VBTF, inputs.mask_VBTF),
         "patch_distillation": cross_entropy(
             student["patch_distillation"],
             teacher["patch_distillation"],
@@ -219,16 +220,32 @@ def test_an_uncertainty_total_and_its_gradient_by_hand(micro_config, tasks):
     assert report.total.item() == pytest.approx(total, rel=1e-5)
 
 
-def test_log_variances_start_at_zero_and_carry_no_weight_decay(micro_config):
+def test_uncertainty_starts_from_the_fixed_weights_and_its_variances_never_decay(micro_config):
     config = dataclasses.replace(micro_config, loss_weights="uncertainty")
     pretrainer = Pretrainer(config, seed=0)
     assert pretrainer.log_variances is not None
-    assert all(value.item() == 0.0 for value in pretrainer.log_variances.values())
-    optimizer = make_optimizer(pretrainer, config.optimizer)
-    plain = {
-        id(p) for group in optimizer.param_groups if not group["decays"] for p in group["params"]
-    }
-    assert {id(p) for p in pretrainer.log_variances.values()} <= plain
+    report = _step(pretrainer)
+    fixed = _step(Pretrainer(micro_config, seed=0)).total.item()
+    offset = 0.5 * sum(value.item() for value in pretrainer.log_variances.values())
+    assert report.total.item() == pytest.approx(fixed + offset, rel=1e-6)
+    for decay_on in ("all", "matrices_and_tokens", "matrices"):
+        changed = dataclasses.replace(config.optimizer, decay_on=decay_on)
+        plain = {
+            id(p)
+            for group in make_optimizer(pretrainer, changed).param_groups
+            if not group["decays"]
+            for p in group["params"]
+        }
+        assert {id(p) for p in pretrainer.log_variances.values()} <= plain
+
+
+def test_uncertainty_cannot_start_from_a_weight_of_zero(micro_config):
+    pretext = dataclasses.replace(
+        micro_config.pretext,
+        clip_distillation=dataclasses.replace(micro_config.pretext.clip_distillation, weight=0.0),
+    )
+    with pytest.raises(ValueError, match=r"clip_distillation\.weight must be above 0 where loss_w"):
+        dataclasses.replace(micro_config, pretext=pretext, loss_weights="uncertainty")
 
 
 def test_the_teacher_gets_no_gradient_and_sees_no_stochastic_depth(micro_config):
@@ -237,7 +254,7 @@ def test_the_teacher_gets_no_gradient_and_sees_no_stochastic_depth(micro_config)
     report = _step(pretrainer)
     assert pretrainer.teacher is not None
     assert all(p.grad is None for p in pretrainer.teacher.parameters())
-    clean, _, _ = _batch(micro_config)
+    clean = _batch(micro_config).clean_VBTF
     for name, logits in pretrainer.teacher(clean)[1].items():
         assert torch.equal(report.teacher_logits[name], logits)
         assert not report.teacher_logits[name].requires_grad
@@ -248,11 +265,11 @@ def test_after_two_steps_centres_and_teacher_are_as_by_hand(micro_config):
     assert pretrainer.teacher is not None
     assert pretrainer.clip_distillation is not None
     assert pretrainer.patch_distillation is not None
-    clean, corrupted, mask = _batch(micro_config)
+    inputs = _batch(micro_config)
     expected = {n: p.clone() for n, p in pretrainer.teacher.named_parameters()}
     centers = {"clip_distillation": torch.zeros(10), "patch_distillation": torch.zeros(12)}
     for step, momentum in enumerate([0.9, 0.99]):
-        report = pretrainer(clean, corrupted, mask, teacher_temperature=0.05)
+        report = pretrainer(inputs, teacher_temperature=0.05)
         with torch.no_grad():
             for parameter in pretrainer.student.parameters():
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=stream(step, "test")))
@@ -293,7 +310,7 @@ def test_no_global_generator_moves_in_construction_or_in_a_step(micro_config, lo
     pretrainer = Pretrainer(config, seed=0)
     optimizer = make_optimizer(pretrainer, config.optimizer)
     report = _step(pretrainer)
-    clip_per_parameter(pretrainer.student.parameters(), 3.0)
+    clip_gradients(pretrainer.student.parameters(), config.optimizer)
     schedule_optimizer(optimizer, config.optimizer, step=1, total_steps=9, batch_size=4)
     optimizer.step()
     pretrainer.after_step(report.teacher_logits, momentum=0.9)
@@ -305,9 +322,9 @@ def test_no_global_generator_moves_in_construction_or_in_a_step(micro_config, lo
 def test_views_of_a_clip_drop_different_residuals(micro_config):
     encoder = dataclasses.replace(micro_config.encoder, drop_path_rate=0.5)
     pretrainer = Pretrainer(dataclasses.replace(micro_config, encoder=encoder), seed=0)
-    clean, _, _ = _batch(micro_config)
-    same = torch.stack([clean[0], clean[0]])
-    tokens, _ = pretrainer.student(same, _keys())
+    inputs = _batch(pretrainer.config)
+    same = torch.stack([inputs.clean_VBTF[0], inputs.clean_VBTF[0]])
+    tokens, _ = pretrainer.student(same, inputs.drop_path_keys_VB)
     assert not torch.allclose(tokens[0], tokens[1], atol=1e-3)
 
 
@@ -341,3 +358,8 @@ def test_a_bad_configuration_is_named_with_rule_and_value(micro_config, change, 
 def test_a_pretext_without_tasks_is_refused():
     with pytest.raises(ValueError, match="pretext must name at least one task, but all are null"):
         PretextConfig()
+    idle = ReconstructionConfig(weight=0.0)
+    with pytest.raises(
+        ValueError, match=r"weight must be above 0 for at least one task.*reconstru"
+    ):
+        PretextConfig(reconstruction=idle)

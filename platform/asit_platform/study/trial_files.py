@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from asit_core.masking import corrupt
+from asit_core.pictures import picture
+from asit_core.pretrain_inputs import draw_inputs
 from asit_core.pretrainer import Pretrainer
-from asit_core.views import make_views, normalize
 from asit_platform.cluster import ResourceSpec
 from asit_platform.data.dataset import DatasetInfo
 from asit_platform.data.stream import ClipBatch
@@ -141,43 +141,31 @@ def write_pictures(
     The clips are evenly spaced in the order of their ids and the draws are those of epoch 0, so
     that trials of one seed show the same crops.
     """
-    config = pretrainer.config
     batch = _spaced(list(batches), NUM_PICTURES)
     if len(batch.clip_ids) < 2:
         return  # an alien needs another clip
     device = pretrainer.student.encoder.cls_token.device
-    views = dataclasses.replace(config.views, num_views=1)
-    clean_VBTF = normalize(
-        make_views(
-            batch.log_mel_BTF.to(device),
-            batch.num_frames_B,
-            batch.clip_ids,
-            views,
-            seed=seed,
-            epoch=0,
-        ),
-        **normalization._asdict(),
-    )
-    corruption = corrupt(
-        clean_VBTF,
+    inputs = draw_inputs(
+        pretrainer.config,
+        batch.log_mel_BTF.to(device),
+        batch.num_frames_B,
         batch.clip_ids,
-        config.masking,
+        **normalization._asdict(),
         seed=seed,
         epoch=0,
         donor_group=len(batch.clip_ids),
     )
+    drawn = picture(pretrainer, inputs)
     arrays = {
         "clip_id": np.array(batch.clip_ids),
         "hop_ms": np.array(hop_ms),
         "label": batch.label_B.numpy(),
-        "input": clean_VBTF[0].cpu().numpy().astype(np.float16),
-        "corrupted": corruption.corrupted_VBTF[0].cpu().numpy().astype(np.float16),
-        "mask": corruption.mask_VBTF[0].cpu().numpy(),
+        "input": inputs.clean_VBTF[0].cpu().numpy().astype(np.float16),
+        "corrupted": drawn.corrupted_BTF.cpu().numpy().astype(np.float16),
+        "mask": drawn.mask_BTF.cpu().numpy(),
     }
-    if pretrainer.reconstruction is not None:
-        tokens = pretrainer.student.encoder(corruption.corrupted_VBTF[0])
-        reconstructed = pretrainer.reconstruction.reconstruct(tokens[:, 1:])
-        arrays["reconstructed"] = reconstructed.cpu().numpy().astype(np.float16)
+    if drawn.reconstructed_BTF is not None:
+        arrays["reconstructed"] = drawn.reconstructed_BTF.cpu().numpy().astype(np.float16)
     temporary = folder / ".pictures.tmp.npz"
     np.savez_compressed(temporary, allow_pickle=False, **arrays)
     temporary.replace(folder / "pictures.npz")

@@ -23,15 +23,13 @@ from asit_core.checkpoint import (
     save_checkpoint,
 )
 from asit_core.losses import mean_over_workers, teacher_probabilities
-from asit_core.masking import Corruption, corrupt
-from asit_core.optim import clip_per_parameter, make_optimizer, schedule_optimizer
+from asit_core.optim import clip_gradients, make_optimizer, schedule_optimizer
 from asit_core.precision import autocast, autocast_dtype
 from asit_core.pretext.clip_distillation import ClipDistillation
 from asit_core.pretext.patch_distillation import PatchDistillation
-from asit_core.pretrainer import PretrainConfig, Pretrainer, StepReport
+from asit_core.pretrain_inputs import draw_inputs
+from asit_core.pretrainer import PretrainConfig, Pretrainer, PretrainInputs, StepReport
 from asit_core.schedules import cosine, linear_ramp
-from asit_core.seeding import clip_keys
-from asit_core.views import make_views, normalize
 from asit_platform.data.stream import ClipBatch
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -184,19 +182,22 @@ class _Run:
         report, learning_rate = None, 0.0
         for batch in self.stream.epoch(epoch):
             report, learning_rate = self.step(batch, epoch=epoch, step=step)
-            for name, loss in {"total": report.total, **report.losses}.items():
-                sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach()
+            losses = {"total": report.total, **report.losses}
+            named = {f"loss/{name}": loss for name, loss in losses.items()}
+            named |= {f"pretext/{name}": value for name, value in report.metrics.items()}
+            for name, value in named.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
             step += 1
         assert report is not None, "a stream has at least one step"
-        losses = {
-            f"loss/{name}": mean_over_workers(value / self.stream.steps_per_epoch).item()
+        means = {
+            name: mean_over_workers(value / self.stream.steps_per_epoch).item()
             for name, value in sums.items()
         }
-        for name, value in losses.items():
+        for name, value in means.items():
             if not torch.isfinite(torch.tensor(value)):
                 raise NonFiniteLossError(f"{name} is {value} in epoch {epoch + 1}")
         return {
-            **losses,
+            **means,
             **self._gauges(report, step),
             "lr": learning_rate,
             "epoch_s": time.perf_counter() - started,
@@ -205,22 +206,17 @@ class _Run:
     def step(self, batch: ClipBatch, *, epoch: int, step: int) -> tuple[StepReport, float]:
         """One optimizer step; returns its losses and learning rate."""
         config = self.config
-        clean_VBTF, corruption = self.corrupted_views(batch, epoch)
+        inputs = self.inputs(batch, epoch)
         with autocast(self.worker.device, self.dtype):
             report: StepReport = self.model(
-                clean_VBTF,
-                corruption.corrupted_VBTF,
-                corruption.mask_VBTF,
-                teacher_temperature=self.teacher_temperature(step),
-                drop_path_keys_VB=self._drop_path_keys(batch, epoch),
+                inputs, teacher_temperature=self.teacher_temperature(step)
             )
         self.optimizer.zero_grad(set_to_none=True)
         report.total.backward()
         if step < round(config.optimizer.freeze_last_layer_ratio * self.total_steps):
             for layer in self.pretrainer.student.prototypes():
                 layer.zero_grad(set_to_none=True)
-        if config.optimizer.clip_grad is not None:
-            clip_per_parameter(self.trainable, config.optimizer.clip_grad)
+        clip_gradients(self.trainable, config.optimizer)
         learning_rate = schedule_optimizer(
             self.optimizer,
             config.optimizer,
@@ -229,41 +225,39 @@ class _Run:
             batch_size=config.batch_size,
         )
         self.optimizer.step()
-        momentum = cosine(
-            step,
-            base=config.teacher.momentum,
-            final=config.teacher.final_momentum,
-            total_steps=self.total_steps,
-        )
         self.centers = {name: task.center.value_K.clone() for name, task in self._distillation()}
-        self.pretrainer.after_step(report.teacher_logits, momentum=momentum)
+        self.pretrainer.after_step(report.teacher_logits, momentum=self.momentum(step))
         return report, learning_rate
 
-    def corrupted_views(self, batch: ClipBatch, epoch: int) -> tuple[Tensor, Corruption]:
-        """Normalised clean views and what the student sees of them."""
-        config = self.config
-        views_VBTF = make_views(
+    def inputs(self, batch: ClipBatch, epoch: int) -> PretrainInputs:
+        """Views, corruption and masks of this worker's batch."""
+        return draw_inputs(
+            self.config,
             batch.log_mel_BTF.to(self.worker.device),
             batch.num_frames_B,
             batch.clip_ids,
-            config.views,
+            **self.normalization._asdict(),
             seed=self.seed,
             epoch=epoch,
         )
-        clean_VBTF = normalize(views_VBTF, **self.normalization._asdict())
-        corruption = corrupt(
-            clean_VBTF,
-            batch.clip_ids,
-            config.masking,
-            seed=self.seed,
-            epoch=epoch,
-            donor_group=config.donor_group,
-        )
-        return clean_VBTF, corruption
 
-    def teacher_temperature(self, step: int) -> float:
-        """Temperature of this step, ramped by step or, as released, by epoch."""
+    def momentum(self, step: int) -> float | None:
+        """Momentum of the teacher in this step; None without one."""
         teacher = self.config.teacher
+        if self.pretrainer.teacher is None or teacher is None:
+            return None
+        return cosine(
+            step,
+            base=teacher.momentum,
+            final=teacher.final_momentum,
+            total_steps=self.total_steps,
+        )
+
+    def teacher_temperature(self, step: int) -> float | None:
+        """Temperature of this step, ramped by step or, as released, by epoch; None: no teacher."""
+        teacher = self.config.teacher
+        if self.pretrainer.teacher is None or teacher is None:
+            return None
         length = self.total_steps
         if teacher.temperature_per_epoch:
             step, length = step // self.stream.steps_per_epoch, self.config.epochs
@@ -281,26 +275,23 @@ class _Run:
         if self.pretrainer.patch_distillation is not None:
             yield "patch_distillation", self.pretrainer.patch_distillation
 
-    def _drop_path_keys(self, batch: ClipBatch, epoch: int) -> Tensor | None:
-        if self.config.encoder.drop_path_rate == 0.0:
-            return None
-        keys = [
-            clip_keys(self.seed, "drop_path", epoch, batch.clip_ids, view)
-            for view in range(self.config.views.num_views)
-        ]
-        return torch.stack(keys).to(self.worker.device)
-
     def _gauges(self, report: StepReport, step: int) -> Metrics:
-        """Entropies (nats) and prototype use of the teacher on this worker's last batch."""
+        """Entropies (nats), prototype use and centre of this worker's last batch."""
         metrics: Metrics = {}
+        temperature = self.teacher_temperature(step - 1)
+        if temperature is None:
+            return metrics
         for name, center_K in self.centers.items():
-            temperature = self.teacher_temperature(step - 1)
             probabilities = teacher_probabilities(
                 report.teacher_logits[name], center_K, temperature
             )
             entropy = gauges.teacher_entropy(probabilities)
+            student_logits = report.student_logits[name].float() / self.config.student_temperature
+            student_entropy = gauges.teacher_entropy(student_logits.softmax(dim=-1))
             metrics |= {
                 f"gauge/teacher_entropy/{name}": entropy.item(),
+                f"gauge/student_entropy/{name}": student_entropy.item(),
+                f"gauge/center_norm/{name}": center_K.norm().item(),
                 f"gauge/marginal_entropy/{name}": gauges.marginal_entropy(probabilities).item(),
                 f"gauge/prototype_use/{name}": gauges.prototype_use(probabilities).item(),
                 # The loss is the cross entropy, which is the teacher's entropy plus the divergence.
