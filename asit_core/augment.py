@@ -185,7 +185,8 @@ def spec_augment_mask(
 ) -> Tensor:
     """Boolean (B, T, F), True where a band hides the clip.
 
-    A width is `u * max` and a start `v * (size - u * max)`, both rounded down, u and v uniform.
+    A width is `u * max` and a start `v * (size - u * max)`, both rounded down, u and v uniform: the
+    last bin and the last frame are never hidden.
 
     Raises:
         ValueError: If a band could be wider than the input.

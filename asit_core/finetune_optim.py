@@ -164,9 +164,7 @@ def learning_rate(
         case "constant":
             return base * warmed
         case "steps":
-            late = step // steps_per_epoch - config.first_epoch  # pyright: ignore[reportOperatorIssue]
-            count = 0 if late < 0 else 1 + late // config.every_epochs
-            return base * warmed * config.factor**count  # pyright: ignore[reportOperatorIssue]
+            return base * warmed * _factor(config, step // steps_per_epoch)
         case "cosine":
             if warmup_steps > total_steps:
                 raise ValueError(
@@ -177,6 +175,14 @@ def learning_rate(
             progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
             half = 0.5 * (1.0 + math.cos(math.pi * progress))
             return config.min_lr + (base - config.min_lr) * half
+
+
+def _factor(config: LrScheduleConfig, epoch: int) -> float:
+    first, every, factor = config.first_epoch, config.every_epochs, config.factor
+    assert first is not None
+    assert every is not None
+    assert factor is not None
+    return 1.0 if epoch < first else factor ** (1 + (epoch - first) // every)
 
 
 def parameter_groups(

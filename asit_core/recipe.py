@@ -15,8 +15,8 @@ from asit_core.targets import LossKind
 
 Metric = Literal["mAP", "accuracy"]
 
-UNPUBLISHED = "not among the published values"
-"""A reason for an open field."""
+NOT_KNOWN = "not known"
+"""A reason for an open field: neither paper nor released program was found to say."""
 
 
 class Statistics(NamedTuple):

@@ -8,7 +8,7 @@ import dataclasses
 from asit_core.augment import AugmentConfig, SpecAugmentConfig
 from asit_core.finetune_optim import FinetuneOptimizerConfig, LrScheduleConfig
 from asit_core.mixup import MixupConfig
-from asit_core.recipe import UNPUBLISHED, Recipe, Statistics
+from asit_core.recipe import NOT_KNOWN, Recipe, Statistics
 
 AUDIOSET = Statistics(-4.2677393, 4.5689974)
 _ESC50 = Statistics(-6.6268077, 5.358466)
@@ -202,9 +202,9 @@ def _superb(
             schedule=LrScheduleConfig(decay="constant"),
         ),
         open_fields={
-            "mean": "set inside s3prl's upstream, " + UNPUBLISHED,
-            "std": "set inside s3prl's upstream, " + UNPUBLISHED,
-            "padding": UNPUBLISHED,
+            "mean": "set inside s3prl's upstream; " + NOT_KNOWN,
+            "std": "set inside s3prl's upstream; " + NOT_KNOWN,
+            "padding": NOT_KNOWN,
         },
         notes=("the whole encoder is trained (s3prl's -f)",),
     )

@@ -9,7 +9,7 @@ import dataclasses
 from asit_core.augment import AugmentConfig, PatchoutConfig, SpecAugmentConfig
 from asit_core.finetune_optim import FinetuneOptimizerConfig, LrScheduleConfig
 from asit_core.mixup import MixupConfig
-from asit_core.recipe import UNPUBLISHED, Recipe
+from asit_core.recipe import NOT_KNOWN, Recipe
 from asit_core.recipes_ast import AUDIOSET
 
 _EAT = "EAT's released fine-tuning config and scripts (arXiv:2401.03497)"
@@ -59,8 +59,8 @@ def eat_as20k() -> Recipe:
         augment=_eat(1024, 0.2, mixed=True),
         optimizer=_eat_optimizer(5e-5, 4000),
         open_fields={
-            "padding": UNPUBLISHED,
-            "augment.roll_frames": "waveforms are rolled, by how much is " + UNPUBLISHED,
+            "padding": NOT_KNOWN,
+            "augment.roll_frames": "waveforms are rolled; by how much is " + NOT_KNOWN,
         },
         notes=(
             "layer-wise decay covers the blocks only; patches and positions learn at the full rate",
@@ -100,7 +100,7 @@ def eat_scv2() -> Recipe:
         optimizer=_eat_optimizer(2e-4, 4000),
         open_fields={
             **eat_as20k().open_fields,
-            "augment.noise_amplitude": "noise is on, how much is " + UNPUBLISHED,
+            "augment.noise_amplitude": "noise is on; how much is " + NOT_KNOWN,
         },
     )
 
@@ -160,14 +160,14 @@ def audiomae_as2m() -> Recipe:
 
 
 _M2D_OPEN = {
-    "augment.spec_augment.order": UNPUBLISHED,
+    "augment.spec_augment.order": NOT_KNOWN,
     "mean": "computed for each run from its training data",
     "std": "computed for each run from its training data",
-    "padding": UNPUBLISHED,
-    "loss": UNPUBLISHED,
-    "pool": UNPUBLISHED,
-    "optimizer.weight_decay": UNPUBLISHED,
-    "optimizer.schedule": "a cosine; its warm-up is " + UNPUBLISHED,
+    "padding": NOT_KNOWN,
+    "loss": NOT_KNOWN,
+    "pool": NOT_KNOWN,
+    "optimizer.weight_decay": NOT_KNOWN,
+    "optimizer.schedule": "a cosine; its warm-up is " + NOT_KNOWN,
 }
 _M2D_PATCHOUT = {"augment.patchout": "structured patchout of 0.5; its split over axes is not given"}
 
@@ -218,8 +218,8 @@ def m2d_scv2() -> Recipe:
         open_fields={
             **_M2D_OPEN,
             **_M2D_PATCHOUT,
-            "epochs": UNPUBLISHED,
-            "input_frames": UNPUBLISHED,
+            "epochs": NOT_KNOWN,
+            "input_frames": NOT_KNOWN,
             "augment.mixup": _WHICH_MIXUP.format(0.3),
         },
     )
@@ -260,9 +260,9 @@ def audiomosaic_as20k() -> Recipe:
             schedule=LrScheduleConfig(decay="cosine", warmup_epochs=4),
         ),
         open_fields={
-            "padding": UNPUBLISHED,
-            "augment.mixup": "on in its config, with values that are " + UNPUBLISHED,
-            "optimizer.name": UNPUBLISHED,
+            "padding": NOT_KNOWN,
+            "augment.mixup": "on in its config; the values are " + NOT_KNOWN,
+            "optimizer.name": NOT_KNOWN,
         },
     )
 
