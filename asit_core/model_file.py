@@ -30,6 +30,7 @@ class _Parts(NamedTuple):
 
     encoder: Mapping[str, Any]
     input_frames: int
+    pad_value: float
     prefixes: tuple[str, ...]  # of the encoder's weights; the first one present counts
 
 
@@ -70,13 +71,12 @@ def load(
         raise ValueError(f"{path}: metadata must hold {error}, but does not") from error
     config = _config(path, "encoder", EncoderConfig, parts.encoder)
     front_end = _front_end(path, meta.get("front_end"), front_end)
-    pad_value = meta.get("pad_value", LOG_MEL_FLOOR)
     try:
         # Layers draw initial weights from the global generator; it is put back as it was.
         with torch.random.fork_rng(devices=[]):
             encoder = SpectrogramEncoder(config, input_frames=parts.input_frames)
         model = SpectrogramModel(
-            encoder, front_end=front_end, mean=mean, std=std, pad_value=pad_value
+            encoder, front_end=front_end, mean=mean, std=std, pad_value=parts.pad_value
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -87,10 +87,12 @@ def load(
 def _parts(path: Path, meta: Mapping[str, Any]) -> _Parts:
     match meta.get("kind"):
         case "encoder" | "classifier":
-            return _Parts(meta["encoder"], meta["input_frames"], ("encoder.",))
+            pad_value = meta.get("pad_value", LOG_MEL_FLOOR)
+            return _Parts(meta["encoder"], meta["input_frames"], pad_value, ("encoder.",))
         case "pretrain":
-            config = meta["config"]
-            return _Parts(config["encoder"], config["views"]["crop_frames"], _PRETRAINED)
+            encoder, views = meta["config"]["encoder"], meta["config"]["views"]
+            pad_value = 0.0 if views.get("padding") == "zero" else LOG_MEL_FLOOR
+            return _Parts(encoder, views["crop_frames"], pad_value, _PRETRAINED)
         case kind:
             raise ValueError(
                 f"{path}: kind must be encoder, classifier or pretrain, but got {kind!r}"

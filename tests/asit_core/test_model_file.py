@@ -117,9 +117,15 @@ def test_another_front_end_than_the_files_is_refused(tmp_path, pretrainer):
         load(path, front_end=replace(FRONT_END, sample_rate_hz=32000))
 
 
-def test_padding_of_another_program_is_kept(tmp_path, pretrainer):
-    save_checkpoint(tmp_path / "model.safetensors", _model_file(pretrainer, pad_value=0.0))
-    assert load(tmp_path / "model.safetensors").pad_value == 0.0
+def test_padding_is_what_the_model_was_trained_on(tmp_path, pretrainer):
+    """H9: AST's zero after a short clip is no silence."""
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, _model_file(pretrainer, pad_value=0.0))
+    assert load(path).pad_value == 0.0
+    saved = _pretrain_checkpoint(pretrainer, front_end=asdict(FRONT_END))
+    saved.meta["config"]["views"]["padding"] = "zero"
+    save_checkpoint(path, saved)
+    assert load(path).pad_value == 0.0
 
 
 @pytest.mark.parametrize(
