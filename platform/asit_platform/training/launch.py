@@ -78,6 +78,7 @@ class PretrainJob:
             evaluate=self.evaluate,
             report=record,
             worker=worker,
+            front_end=self.source.info.front_end,
         )
 
 

@@ -6,9 +6,9 @@ It knows nothing of Ray: `launch.py` runs it inline or in Ray Train workers, wit
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,7 @@ def pretrain(
     evaluate: Callable[[Pretrainer, int], Metrics],
     report: Callable[[Metrics], None],
     worker: Worker | None = None,
+    front_end: Mapping[str, Any] | None = None,
 ) -> Pretrainer:
     """Pre-train, from the folder's checkpoint if it has one.
 
@@ -93,6 +94,7 @@ def pretrain(
         report: Given the metrics of every epoch in order, past ones again after a resume. Called on
             every rank, since Ray Train waits for all of them; only rank 0 has `evaluate`'s.
         worker: This process; one worker on the CPU by default.
+        front_end: What the log-mels were made with, for whoever opens the checkpoint.
 
     Returns:
         The trained model, on every rank.
@@ -101,7 +103,14 @@ def pretrain(
         NonFiniteLossError: If an epoch's mean loss is not finite; names epoch and task.
     """
     worker = worker or Worker()
-    run = _Run(config, seed=seed, stream=stream, normalization=normalization, worker=worker)
+    run = _Run(
+        config,
+        seed=seed,
+        stream=stream,
+        normalization=normalization,
+        worker=worker,
+        front_end=front_end,
+    )
     path = folder / CHECKPOINT_NAME
     history: list[Metrics] = run.restore(path) if path.exists() else []
     for metrics in history:
@@ -161,9 +170,10 @@ class _Run:
         stream: TrainingStream,
         normalization: Normalization,
         worker: Worker,
+        front_end: Mapping[str, Any] | None,
     ) -> None:
         self.config, self.seed, self.stream = config, seed, stream
-        self.normalization, self.worker = normalization, worker
+        self.normalization, self.worker, self.front_end = normalization, worker, front_end
         self.total_steps = config.epochs * stream.steps_per_epoch
         self.pretrainer = Pretrainer(config, seed=seed).to(worker.device)
         self.trainable = [p for p in self.pretrainer.parameters() if p.requires_grad]
@@ -310,6 +320,7 @@ class _Run:
                 # As JSON gives it back, tuples and all.
                 "config": json.loads(json.dumps(dataclasses.asdict(self.config))),
                 "normalization": self.normalization._asdict(),
+                "front_end": None if self.front_end is None else dict(self.front_end),
                 "history": history,
             },
         )
