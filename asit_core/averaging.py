@@ -17,10 +17,14 @@ AST_ENSEMBLES: dict[str, tuple[int, ...]] = {"S": (10, 10, 10), "M": (10, 10, 10
 
 _DESCRIBES_A_MODEL = (
     "kind",
+    "config",
     "encoder",
     "input_frames",
     "front_end",
     "normalization",
+    "pad_value",
+    "pool",
+    "head_norm_eps",
     "label_names",
 )
 

@@ -57,7 +57,7 @@ class Classifier(nn.Module):
     """Encoder -> one vector per clip -> LayerNorm -> linear.
 
     Source: SSAST's fine-tuning default, the mean of patch tokens (arXiv:2110.09784, Sec. 4.1), with
-    AST's head; AST itself takes the mean of its two class tokens (arXiv:2104.01778, Sec. 2.1).
+    AST's head; AST itself takes the mean of its two class tokens (arXiv:2104.01778, Sec. 2.2).
     """
 
     def __init__(

@@ -55,7 +55,7 @@ def balanced_weights(
     Raises:
         ValueError: If the lengths differ, a clip has no label, or a class is out of range.
 
-    Source: PSLA (arXiv:2102.01243), Sec. III-B, and AST's released weight file.
+    Source: PSLA (arXiv:2102.01243), balanced sampling, and AST's released weight file.
     """
     fingerprint = labels_fingerprint(clip_ids, labels, num_classes=num_classes)
     for clip_id, classes in zip(clip_ids, labels, strict=True):

@@ -72,7 +72,7 @@ def classification_loss(
         ValueError: If the target's shape does not fit.
 
     Source: smoothing (1 - s) y + s / C (arXiv:1512.00567, Sec. 7), for `bce` as in
-    arXiv:2110.00476, Sec. 4.
+    arXiv:2110.00476.
     """
     num_classes = logits_BC.shape[-1]
     is_hard = target.ndim == 1

@@ -10,7 +10,12 @@ from asit_core.averaging import (
     ensemble,
 )
 from asit_core.checkpoint import Checkpoint, save_checkpoint
+from asit_core.classifier import Classifier
+from asit_core.encoder import EncoderConfig, SpectrogramEncoder
+from asit_core.initialization import initialize
+from asit_core.interop import ModelWeights, read_model, save_model
 from asit_core.seeding import stream
+from asit_core.spectrogram import LogMelConfig
 
 IDS = ["a", "b", "c"]
 
@@ -78,6 +83,31 @@ def test_checkpoint_files_are_averaged(tmp_path):
     save_checkpoint(paths[2], Checkpoint(_state(2), {"kind": "classifier", "input_frames": 64}))
     with pytest.raises(ValueError, match=r"epoch2.* input_frames must be 32 as in .*, but got 64"):
         average_checkpoints(paths)
+
+
+def test_averaged_model_files_open_as_models(tmp_path):
+    config = EncoderConfig(embed_dim=8, depth=1, num_heads=1, patch_frames=8, input_bins=16)
+    models = []
+    for seed in range(2):
+        encoder = SpectrogramEncoder(config, input_frames=16)
+        initialize(encoder, seed=seed)
+        classifier = Classifier(encoder, num_classes=3, seed=seed)
+        model = ModelWeights(
+            tensors=dict(classifier.state_dict()),
+            encoder=config,
+            input_frames=16,
+            front_end=LogMelConfig(num_mel_bins=16),
+            pool="mean",
+            source="test",
+        )
+        save_model(tmp_path / f"{seed}.safetensors", model)
+        models.append(model)
+    average = average_checkpoints([tmp_path / "0.safetensors", tmp_path / "1.safetensors"])
+    save_checkpoint(tmp_path / "mean.safetensors", average)
+    opened = read_model(tmp_path / "mean.safetensors")
+    assert opened.pool == "mean"
+    for name, value in opened.tensors.items():
+        torch.testing.assert_close(value, (models[0].tensors[name] + models[1].tensors[name]) / 2)
 
 
 def _member(seed: int, ids: list[str] = IDS) -> Predictions:
