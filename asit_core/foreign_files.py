@@ -27,7 +27,7 @@ def describe_foreign_file(path: Path) -> str | None:
         opening that says what is wrong with it.
 
     Raises:
-        ValueError: If there is nothing at `path`.
+        ValueError: If there is nothing at `path`, or it cannot be opened.
     """
     if path.is_dir():
         is_hugging_face = (path / "config.json").is_file()
@@ -43,8 +43,11 @@ def describe_foreign_file(path: Path) -> str | None:
             )
     except (SafetensorError, OSError):
         pass  # only now: its header may begin with any byte, a pickle's too
-    with path.open("rb") as file:
-        start = file.read(4)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise ValueError(f"{path}: must be readable, but {error}; change its mode") from error
     if start == _ZIP_START or start[:1] == _PICKLE_START:
         return _describe_names(_pickled(path), otherwise="a PyTorch checkpoint (pickle)")
     return None

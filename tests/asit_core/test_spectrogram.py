@@ -65,10 +65,38 @@ def test_equals_kaldi_on_noise(sample_rate_hz, num_mel_bins):
     _assert_equals_kaldi(_noise(num_samples=sample_rate_hz + 17), config)
 
 
+@pytest.mark.parametrize("window", ["hanning", "povey"])
 @pytest.mark.parametrize("sample_rate_hz", RATES_HZ)
-def test_equals_kaldi_on_speech_like_sound(sample_rate_hz):
-    config = LogMelConfig(sample_rate_hz=sample_rate_hz)
+def test_equals_kaldi_on_speech_like_sound(sample_rate_hz, window):
+    config = LogMelConfig(sample_rate_hz=sample_rate_hz, window=window)
     _assert_equals_kaldi(_speech_like(sample_rate_hz=sample_rate_hz), config)
+
+
+@pytest.mark.parametrize("sample_rate_hz", RATES_HZ)
+def test_equals_kaldi_at_any_length(sample_rate_hz):
+    """One frame, one sample short of the next, ragged ends, and three seconds."""
+    config = LogMelConfig(sample_rate_hz=sample_rate_hz, num_mel_bins=64)
+    frame, hop = config.frame_samples, config.hop_samples
+    for num_samples in (
+        frame,
+        frame + hop - 1,
+        frame + hop,
+        7 * hop + 3 * frame,
+        3 * sample_rate_hz,
+    ):
+        _assert_equals_kaldi(_noise(num_samples=num_samples), config)
+
+
+@pytest.mark.parametrize("sample_rate_hz", [16000, 32000])
+def test_a_ragged_batch_equals_kaldi_clip_by_clip(sample_rate_hz):
+    config = LogMelConfig(sample_rate_hz=sample_rate_hz)
+    lengths = [sample_rate_hz, sample_rate_hz // 2 + 1, 3 * config.frame_samples]
+    waveform_BS = _noise(num_samples=sample_rate_hz, num_clips=3) + 0.01
+    log_mel_BTF = LogMel(config)(waveform_BS, torch.tensor(lengths))
+    for row, length in enumerate(lengths):
+        theirs_TF = _kaldi(waveform_BS[row : row + 1, :length], config)[0]
+        ours_TF = log_mel_BTF[row, : len(theirs_TF)]
+        torch.testing.assert_close(ours_TF, theirs_TF, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -88,13 +116,14 @@ def test_equals_kaldi_in_every_option(fields):
     _assert_equals_kaldi(_noise(num_samples=8000), config)
 
 
-def test_pure_tones_agree_within_80_db_of_the_peak():
+@pytest.mark.parametrize("sample_rate_hz", RATES_HZ)
+def test_pure_tones_agree_within_80_db_of_the_peak(sample_rate_hz):
     """Farther down a frame holds rounding noise of the FFT only, in both programs."""
-    time_S = torch.arange(16000) / 16000
+    time_S = torch.arange(sample_rate_hz) / sample_rate_hz
     waveform_BS = torch.stack(
-        [0.5 * torch.sin(2 * math.pi * hertz * time_S) for hertz in (100, 997, 5000)]
+        [0.5 * torch.sin(2 * math.pi * hertz * time_S) for hertz in (100, 997, 3800)]
     )
-    config = LogMelConfig(sample_rate_hz=16000)
+    config = LogMelConfig(sample_rate_hz=sample_rate_hz)
     ours, theirs = LogMel(config)(waveform_BS), _kaldi(waveform_BS, config)
     heard = theirs > theirs.amax(dim=2, keepdim=True) - 80 / 10 * math.log(10)
     assert (ours - theirs)[heard].abs().max() < 1e-4
@@ -170,6 +199,57 @@ def test_a_clip_does_not_depend_on_its_batch():
     waveform_BS = _noise(num_samples=44100, num_clips=5) + 0.05
     alone_BTF = torch.cat([log_mel(waveform_S[None]) for waveform_S in waveform_BS])
     torch.testing.assert_close(log_mel(waveform_BS), alone_BTF, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("block", [1, 1 << 10, 1 << 14])
+def test_long_sound_goes_through_in_blocks(block, monkeypatch):
+    """The working memory does not grow with the clip, and the seams do not show."""
+    log_mel = LogMel(LogMelConfig(sample_rate_hz=16000))
+    waveform_BS = _noise(num_samples=16000, num_clips=3)
+    expected_BTF = log_mel(waveform_BS)
+    monkeypatch.setattr("asit_core.spectrogram._CPU_BLOCK", block)
+    torch.testing.assert_close(log_mel(waveform_BS), expected_BTF, rtol=0, atol=2e-6)
+
+
+def test_samples_that_were_not_divided_show_as_a_constant():
+    """H10: 16-bit samples taken for [-1, 1] shift log-mels by 2 ln 32768 = 20.8."""
+    log_mel = LogMel(LogMelConfig(sample_rate_hz=16000, num_mel_bins=64))
+    waveform_BS = _noise(num_samples=16000)
+    shift_BTF = log_mel(32768 * waveform_BS) - log_mel(waveform_BS)
+    torch.testing.assert_close(shift_BTF, torch.full_like(shift_BTF, 20.794415), rtol=0, atol=1e-4)
+
+
+def test_filters_without_a_bin_stay_on_the_floor():
+    """H10: 128 mel bins at 8 kHz; the lowest filters are narrower than an FFT bin."""
+    log_mel = LogMel(LogMelConfig(sample_rate_hz=8000))
+    empty_F = ~log_mel.mel_banks.any(dim=0)
+    assert empty_F.any()
+    log_mel_BTF = log_mel(_noise(num_samples=8000))
+    assert (log_mel_BTF[..., empty_F] == LOG_MEL_FLOOR).all()
+    heard_F = log_mel.mel_banks.amax(dim=0) > 0.01
+    assert (log_mel_BTF[..., heard_F] > LOG_MEL_FLOOR).all()
+
+
+def test_windows_are_not_periodic():
+    """H10: Kaldi's windows end where they begin, at zero."""
+    hanning_W = LogMel(LogMelConfig(sample_rate_hz=16000)).window
+    povey_W = LogMel(LogMelConfig(sample_rate_hz=16000, window="povey")).window
+    for window_W in (hanning_W, povey_W):
+        torch.testing.assert_close(window_W, window_W.flip(0))
+        assert window_W[0] == 0
+    expected_W = 0.5 - 0.5 * torch.cos(2 * math.pi * torch.arange(400) / 399)
+    torch.testing.assert_close(hanning_W, expected_W)
+    torch.testing.assert_close(povey_W, expected_W.clamp_min(0) ** 0.85)
+
+
+@pytest.mark.parametrize(
+    ("sample_rate_hz", "fft_samples"),
+    [(8000, 256), (16000, 512), (22050, 1024), (32000, 1024), (44100, 2048), (48000, 2048)],
+)
+def test_the_fft_is_the_next_power_of_two(sample_rate_hz, fft_samples):
+    """H10: and the mel range reaches half the rate."""
+    config = LogMelConfig(sample_rate_hz=sample_rate_hz)
+    assert (config.fft_samples, config.upper_edge_hz) == (fft_samples, sample_rate_hz / 2)
 
 
 def test_padding_changes_nothing_but_the_padded_frames():
