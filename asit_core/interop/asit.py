@@ -5,11 +5,11 @@ One file holds `student` (below `module.`) and `teacher`, each with `backbone.*`
 optimizer, centres and pickled `argparse` arguments.
 
 What belongs to the pretext tasks is kept below `pretext.` under the names that `Pretrainer` gives
-it: `pretext.projection.mlp.*`, `pretext.clip_prototypes.direction`,
-`pretext.patch_prototypes.direction`, `pretext.reconstruction.head.{mlp,to_pixels}.*` and, where the
-file has centres, `pretext.clip_distillation.center.value_K` and
-`pretext.patch_distillation.center.value_K`. The prototypes' gains are one and frozen there, and
-left out.
+it: `pretext.projection.mlp.*`, `pretext.clip_prototypes.direction` and
+`pretext.patch_prototypes.direction` (there below `student.` and `teacher.`),
+`pretext.reconstruction.head.{mlp,to_pixels}.*` and, where the file has centres,
+`pretext.clip_distillation.center.value_K` and `pretext.patch_distillation.center.value_K`. The
+prototypes' gains are one and frozen there, and left out.
 
 Source: ASiT (arXiv:2211.13189), Sec. III, and its released program.
 """

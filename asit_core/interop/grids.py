@@ -46,6 +46,8 @@ def find_grid(
     """
     if patch[1] > input_bins:
         raise ValueError(f"input_bins must be at least {patch[1]} (a patch), but got {input_bins}")
+    if stride is not None and patch[1] == input_bins:
+        stride = (stride[0], patch[1])  # one row has no step
     strides = [stride] if stride is not None else _strides(patch, input_bins)
     grids = [
         grid

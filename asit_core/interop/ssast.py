@@ -4,10 +4,10 @@ A pre-trained one holds its grid as two whole-number parameters, `p_input_fdim` 
 its patches do not overlap. A fine-tuned one lacks them, so that its own loader refuses it: here
 the grid is recovered from the number of positions.
 
-The pre-training heads stay as they are published, below `pretext.`: `pretext.mask_embed` (1, 1, D),
-`pretext.cpredlayer.{0,2}.*` (discrimination) and `pretext.gpredlayer.{0,2}.*` (regression), each
-two linear layers with a ReLU between them. A patch is (mel, time) there: output
-`bin * patch_frames + frame` is the pixel of that bin and frame.
+What belongs to the pretext tasks is kept below `pretext.` under the names that `Pretrainer` gives
+it: `pretext.patch_discrimination.head.mlp.{0,2}.*`, `pretext.patch_regression.head.mlp.{0,2}.*` and
+`pretext.masked_tokens.mask_embed`. The last layers put out a patch's pixels, bin by bin in SSAST
+and frame by frame here: their rows are reordered.
 
 Source: SSAST (arXiv:2110.09784), Sec. 2 and its released program.
 """
@@ -23,15 +23,17 @@ from asit_core.interop.timm_names import require
 from asit_core.interop.weights import ModelWeights
 
 _SIZE = ("p_input_fdim", "p_input_tdim")
-_PRETEXT = (
-    "mask_embed",
-    *(
-        f"{head}.{layer}.{kind}"
-        for head in ("cpredlayer", "gpredlayer")
+_HEADS = {"cpredlayer": "patch_discrimination", "gpredlayer": "patch_regression"}
+_PRETEXT = {
+    "mask_embed": "masked_tokens.mask_embed",
+    **{
+        f"{theirs}.{layer}.{kind}": f"{ours}.head.mlp.{layer}.{kind}"
+        for theirs, ours in _HEADS.items()
         for layer in (0, 2)
         for kind in ("weight", "bias")
-    ),
-)
+    },
+}
+"""Names of SSAST, and ours below `pretext.`."""
 
 
 def from_ssast(
@@ -60,8 +62,7 @@ def from_ssast(
             one is told its grid.
     """
     parts = split(state)
-    pretext = {name: tensor for name, tensor in parts.rest.items() if name in _PRETEXT}
-    unknown = sorted(set(parts.rest) - set(pretext) - set(_SIZE))
+    unknown = sorted(set(parts.rest) - set(_PRETEXT) - set(_SIZE))
     if unknown:
         raise ValueError(f"an SSAST checkpoint must hold its keys only, but got {unknown[0]!r}")
     if any(name in parts.rest for name in (*_SIZE, *_PRETEXT)):
@@ -90,8 +91,12 @@ def from_ssast(
         pool="mean",
         source="ssast",
     )
-    kept = {f"pretext.{name}": tensor for name, tensor in pretext.items()}
-    return replace(weights, tensors={**weights.tensors, **kept})
+    pretext = {
+        f"pretext.{ours}": _reordered(theirs, parts.rest[theirs], (parts.patch[1], parts.patch[0]))
+        for theirs, ours in _PRETEXT.items()
+        if theirs in parts.rest
+    }
+    return replace(weights, tensors={**weights.tensors, **pretext})
 
 
 def to_ssast(weights: ModelWeights) -> dict[str, Tensor]:
@@ -102,8 +107,23 @@ def to_ssast(weights: ModelWeights) -> dict[str, Tensor]:
     """
     if weights.pool not in (None, "mean"):
         raise ValueError(f"pool must be 'mean' for SSAST, but got {weights.pool!r}")
-    state = {**ast_names(weights), **weights.part("pretext")}
-    if weights.part("pretext"):
+    state = ast_names(weights)
+    pretext = weights.part("pretext")
+    if pretext:
+        patch = weights.encoder.patch
+        state |= {name: _reordered(name, pretext[ours], patch) for name, ours in _PRETEXT.items()}
         state["p_input_fdim"] = torch.tensor(weights.encoder.input_bins)
         state["p_input_tdim"] = torch.tensor(weights.input_frames)
     return {f"module.{name}": tensor for name, tensor in state.items()}
+
+
+def _reordered(name: str, tensor: Tensor, patch: tuple[int, int]) -> Tensor:
+    """Rows of a last layer, which follow the pixels of `patch`, with its axes exchanged."""
+    if ".2." not in name:
+        return tensor
+    if tensor.shape[0] != patch[0] * patch[1]:
+        raise ValueError(
+            f"{name} must have a row for each of {patch[0] * patch[1]} pixels, "
+            f"but has {tensor.shape[0]}"
+        )
+    return tensor.unflatten(0, patch).transpose(0, 1).flatten(0, 1)

@@ -6,10 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 from asit_core.interop.asit import Network, from_asit
 from asit_core.interop.ast import from_ast
-from asit_core.interop.detect import DESCRIPTIONS, Layout, detect
 from asit_core.interop.files import tensors_of
 from asit_core.interop.huggingface_folder import export_notes, read_folder, write_folder
 from asit_core.interop.imagenet import Channels, from_imagenet
+from asit_core.interop.layouts import DESCRIPTIONS, Layout, detect
 from asit_core.interop.ssast import from_ssast
 from asit_core.interop.weights import LoadedModel, ModelWeights, build, read_model, save_model
 from asit_core.model_file import load
@@ -160,8 +160,8 @@ def _decide(path: Path, layout: Layout, options: ImportOptions) -> Layout:
     if layout == "ast_or_ssast":
         if options.layout is None:
             raise ValueError(
-                f"{path}: looks like {DESCRIPTIONS[layout]} but not the tokens they pool; give "
-                "--layout ast (class tokens) or --layout ssast (mean of the patches)"
+                f"{path}: layout must be ast (its head reads the class tokens) or ssast (the mean "
+                f"of the patches) for {DESCRIPTIONS[layout]}, but got none; give layout"
             )
         return options.layout
     if options.layout is not None and options.layout != layout:

@@ -18,7 +18,7 @@ DESCRIPTIONS: dict[Layout, str] = {
     "asit": "a training checkpoint of the released ASiT program",
     "ssast": "an SSAST checkpoint",
     "ast": "an AST checkpoint",
-    "ast_or_ssast": "an AST or a fine-tuned SSAST checkpoint, which share their keys",
+    "ast_or_ssast": "an AST or fine-tuned SSAST checkpoint, whose keys are the same",
     "hf": "a Hugging Face AST folder",
     "imagenet": "ImageNet ViT or DeiT weights of timm",
 }
