@@ -13,6 +13,8 @@ from asit_core.probe.inputs import check_can_learn, check_finite, checked_label
 from asit_core.probe.pooled import fit
 from asit_core.probe.validation import Groups
 
+_MAX_STEPS = 1000  # never reached: a few layers add little to a convex problem
+
 
 class LayerProbeResult(NamedTuple):
     """Outcome of `layer_probe`."""
@@ -70,7 +72,7 @@ def layer_probe(
     layer_NLD = train_NLD.cpu().double()
     pool = LayerPool(layer_NLD, Standardiser.fit(layer_NLD))
     with few_threads(layer_NLD.numel() * num_classes):
-        model, l2 = fit(pool, label, group_N=group_N, seed=seed)
+        model, l2 = fit(pool, label, group_N=group_N, seed=seed, max_steps=_MAX_STEPS)
         test_pool = LayerPool(test_MLD.cpu().double(), model.pool.standardise)
         logits_MC = model.logits(test_pool, torch.arange(len(test_MLD)))
     layer_weight_L = torch.softmax(model.pool_weight, dim=0)

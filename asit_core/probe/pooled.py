@@ -4,7 +4,7 @@ A pool turns its own few weights into a clip vector, differentiably: a softmax o
 their weighted mean. Pool and classifier are fitted together, full batch, by L-BFGS from the uniform
 mean. No draw is made and no learning rate chosen. The problem is not convex, so the penalties are
 walked from the strongest, where the classifier is nearly zero, down to the one chosen, each from
-the last solution; the same walk serves the inner validation.
+the last solution; the inner validation judges the same walk.
 
 Shape legend: N training clips, M other clips, B clips of a chunk, D features, C classes, P weights
 of the pool; a trailing 1 is the intercept.
@@ -21,7 +21,6 @@ from asit_core.likelihood import likelihood_of
 from asit_core.probe.validation import L2_PATH, Groups, choose_l2, splits
 
 _TOLERANCE = 1e-4  # of the gradient, as on the linear probe's path
-_MAX_ITERATIONS = 300
 _MAX_ELEMENTS = 2**22  # of a chunk in float64: 32 MiB
 
 
@@ -46,9 +45,9 @@ PoolT = TypeVar("PoolT", bound=Pool)
 class PooledRegression(Generic[PoolT]):
     """The clips of one fit. The penalty `l2 / 2` falls on pool weights and classifier alike."""
 
-    def __init__(self, pool: PoolT, label: Tensor, rows_N: Tensor) -> None:
-        """Takes the labels of all clips and the rows (int64) of those to fit on."""
-        self.pool, self._rows_N = pool.of_clips(rows_N), rows_N
+    def __init__(self, pool: PoolT, label: Tensor, rows_N: Tensor, *, max_steps: int) -> None:
+        """Takes the labels of all clips, the rows (int64) to fit on and the steps per penalty."""
+        self.pool, self._rows_N, self._max_steps = pool.of_clips(rows_N), rows_N, max_steps
         self.likelihood = likelihood_of(label[rows_N])
         start = torch.zeros(pool.num_weights, dtype=torch.float64)
         mean_ND = torch.cat([self.pool(start, rows_N[chunk]) for chunk in self._chunks(rows_N)])
@@ -71,14 +70,14 @@ class PooledRegression(Generic[PoolT]):
         return self._weight[: self.pool.num_weights]
 
     def solve(self, l2: float) -> None:
-        """Moves to a minimum under this penalty, from where the last one ended."""
+        """Moves towards a minimum under this penalty, from where the last one ended."""
         curvature = self._bound + l2 * self._is_penalised
         self._weight = minimise(
             lambda weight: self.objective(weight, l2),
             self._weight,
             inverse_curvature=1.0 / curvature.clamp_min(1e-12 * float(curvature.max())),
             gradient_tolerance=_TOLERANCE,
-            max_iterations=_MAX_ITERATIONS,
+            max_iterations=self._max_steps,
         )
 
     def objective(self, weight: Tensor, l2: float) -> tuple[float, Tensor]:
@@ -126,15 +125,15 @@ class PooledRegression(Generic[PoolT]):
 
 
 def fit(
-    pool: PoolT, label: Tensor, *, group_N: Groups | None, seed: int
+    pool: PoolT, label: Tensor, *, group_N: Groups | None, seed: int, max_steps: int
 ) -> tuple[PooledRegression[PoolT], float]:
     """Chooses the penalty by the inner folds, then walks down to it on all training clips."""
     folds = [
-        _validation_loss(pool, label, kept_N, judged_N)
+        _validation_loss(pool, label, kept_N, judged_N, max_steps=max_steps)
         for kept_N, judged_N in splits(label, group_N=group_N, seed=seed)
     ]
     chosen_l2 = choose_l2(folds)
-    model = PooledRegression(pool, label, torch.arange(len(label)))
+    model = PooledRegression(pool, label, torch.arange(len(label)), max_steps=max_steps)
     for l2 in L2_PATH:
         if l2 >= chosen_l2:
             model.solve(l2)
@@ -142,10 +141,10 @@ def fit(
 
 
 def _validation_loss(
-    pool: Pool, label: Tensor, kept_N: Tensor, judged_N: Tensor
+    pool: Pool, label: Tensor, kept_N: Tensor, judged_N: Tensor, *, max_steps: int
 ) -> Callable[[float], float]:
     """Summed cross-entropy of a fold's held-out clips, to be asked from the strongest penalty."""
-    model = PooledRegression(pool, label, kept_N.nonzero()[:, 0])
+    model = PooledRegression(pool, label, kept_N.nonzero()[:, 0], max_steps=max_steps)
     rows_M = judged_N.nonzero()[:, 0]
 
     def loss(l2: float) -> float:

@@ -49,15 +49,17 @@ class TokenPool:
 
     def __call__(self, weight_P: Tensor, rows_B: Tensor) -> Tensor:
         """Float64 vectors (B, D) of some clips, differentiable by the queries."""
-        token_BTD = self._token_NTD[rows_B].double()
+        token_BTD = self._token_NTD[rows_B]
+        token_BTD = token_BTD.to(torch.promote_types(token_BTD.dtype, torch.float32))
         # The standardising shift adds one number to all tokens' logits: the softmax drops it.
         query_HD = weight_P.unflatten(0, (self._num_queries, -1)) * self._standardise.scale
-        logits_BTH = token_BTD @ query_HD.T
+        logits_BTH = token_BTD @ query_HD.T.to(token_BTD.dtype)
         hidden_BT1 = ~self._valid_NT[rows_B][:, :, None]
         attention_BTH = torch.softmax(logits_BTH.masked_fill(hidden_BT1, -torch.inf), dim=1)
-        block_BTHE = token_BTD.unflatten(2, (self._num_queries, -1))
-        vector_BD = torch.einsum("bth,bthe->bhe", attention_BTH, block_BTHE).flatten(1)
-        return self._gain * self._standardise(vector_BD)
+        # Every query averages all features, of which its block is kept: faster than moving tokens.
+        every_BHHE = (attention_BTH.mT @ token_BTD).unflatten(2, (self._num_queries, -1))
+        vector_BD = every_BHHE.diagonal(dim1=1, dim2=2).mT.flatten(1)
+        return self._gain * self._standardise(vector_BD.double())
 
     def _fit_standardiser(self, rows_N: Tensor) -> Standardiser:
         """Over the valid tokens, in two passes."""

@@ -64,7 +64,7 @@ def _slow_attention(
 
 
 def _padded(*, num_clips: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
-    tokens = 3 * torch.randn(num_clips, 5, 4, generator=stream(0, "padded")) + 7
+    tokens = 3 * torch.randn(num_clips, 5, 4, generator=stream(0, "padded")).double() + 7
     valid = torch.ones(num_clips, 5, dtype=torch.bool)
     valid[0, 3:] = valid[2, :2] = False
     return tokens, valid
@@ -106,7 +106,9 @@ def test_value_and_gradient_are_those_of_the_equation(several, monkeypatch):
     label = torch.tensor([0, 1, 2, 0, 1, 1])
     if several:
         label = torch.eye(3).bool()[label] | torch.eye(3).bool()[label.flip(0)]
-    model = PooledRegression(TokenPool(tokens, valid, num_queries=2), label, torch.arange(6))
+    model = PooledRegression(
+        TokenPool(tokens, valid, num_queries=2), label, torch.arange(6), max_steps=1
+    )
     weight = torch.randn(8 + 5 * 3, generator=stream(0, "weight"), dtype=torch.float64)
     value, gradient = model.objective(weight, 0.3)
     vectors = model.pool(weight[:8], torch.arange(6))
@@ -221,7 +223,7 @@ def test_probes_refuse_what_does_not_fit(probe, make):
     train, label = make(num_clips=9)
     broken = train.clone()
     broken[3, 1, 2] = math.nan
-    with pytest.raises(ValueError, match="must be finite, but 1 of 9 rows are not.*row 3"):
+    with pytest.raises(ValueError, match=r"must be finite, but 1 of 9 rows are not.*row 3"):
         probe(broken, label, train, num_classes=3)
     with pytest.raises(ValueError, match=r"must be \(N, ., D\) and \(M, ., D\)"):
         probe(train, label, train[:, 0], num_classes=3)
@@ -245,7 +247,7 @@ def test_attentive_probe_refuses_queries_and_padding_that_do_not_fit():
 
 @pytest.mark.slow
 def test_the_attentive_probe_of_an_encoder_is_fast_enough():
-    """Tokens as correlated as a transformer's; within ten times a linear probe's minute."""
+    """Tokens as correlated as a transformer's; an idle core needs less than a third of the limit."""
     generator = stream(0, "large")
     mixing = torch.randn(96, 96, generator=generator) * torch.logspace(0, -3, 96)[:, None]
     tokens = torch.randn(200, 100, 96, generator=generator) @ mixing
@@ -254,4 +256,4 @@ def test_the_attentive_probe_of_an_encoder_is_fast_enough():
     start = time.thread_time()
     result = attentive_probe(tokens, label, tokens, num_classes=5)
     assert accuracy(result.scores_MC, label) > 0.95
-    assert time.thread_time() - start < 300
+    assert time.thread_time() - start < 30

@@ -140,7 +140,7 @@ def test_probes_refuse_tags_that_do_not_fit(probe):
         probe(train, label.float(), train, num_classes=3)
     with pytest.raises(ValueError, match=r"for each of N >= 1 clips, but got \(20, 3, 1\)"):
         probe(train, label[..., None], train, num_classes=3)
-    with pytest.raises(ValueError, match="must be integer, but got torch.bool"):
+    with pytest.raises(ValueError, match=r"must be integer, but got torch\.bool"):
         probe(train, label[:, 0], train, num_classes=3)
 
 
