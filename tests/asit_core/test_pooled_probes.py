@@ -247,7 +247,7 @@ def test_attentive_probe_refuses_queries_and_padding_that_do_not_fit():
 
 @pytest.mark.slow
 def test_the_attentive_probe_of_an_encoder_is_fast_enough():
-    """Tokens as correlated as a transformer's; an idle core needs less than a third of the limit."""
+    """Tokens as correlated as a transformer's; an idle core needs a third of the limit."""
     generator = stream(0, "large")
     mixing = torch.randn(96, 96, generator=generator) * torch.logspace(0, -3, 96)[:, None]
     tokens = torch.randn(200, 100, 96, generator=generator) @ mixing
