@@ -446,7 +446,6 @@ def test_any_length_and_any_number_of_bins(frames, bins):
     assert tokens.isfinite().all()
 
 
-@pytest.mark.slow
 def test_five_minutes_in_one_piece():
     config = EncoderConfig(embed_dim=8, depth=1, num_heads=2)
     encoder = SpectrogramEncoder(config, input_frames=592).eval()

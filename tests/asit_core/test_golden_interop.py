@@ -4,6 +4,8 @@ Tolerance: 1e-5 of a tensor's largest value, that of float32 sums taken in anoth
 """
 
 import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +13,23 @@ from torch import Tensor
 
 from asit_core.classifier import pool_tokens
 from asit_core.encoder import SpectrogramEncoder
-from asit_core.interop import build, from_imagenet, from_ssast, to_ssast
+from asit_core.interop import ModelWeights, build, from_imagenet, from_ssast, to_ssast
 
 
 def _close(ours: Tensor, theirs: Tensor) -> None:
     tolerance = 1e-5 * theirs.abs().max().item()
     torch.testing.assert_close(ours.reshape(theirs.shape), theirs, rtol=0.0, atol=tolerance)
+
+
+def _num_heads(text: str) -> int:
+    found = re.search(r"(\d+) heads", text)
+    assert found, f"the reference must say its number of heads, but says {text!r}"
+    return int(found[1])
+
+
+def _encoder(weights: ModelWeights, meta: dict[str, Any]) -> SpectrogramEncoder:
+    config = replace(weights.encoder, norm_eps=meta["layernorm_eps"])
+    return build(replace(weights, encoder=config)).encoder
 
 
 def _lengths(tensors: dict[str, Tensor], letters: str) -> list[int]:
@@ -44,10 +57,10 @@ def test_ssast_fine_tunes_at_any_length_as_released(golden, name):
     """H13, H15: positions adapted as released; `module.` and the whole-number parameters."""
     tensors, meta = golden(name)
     state = {key: value for key, value in tensors.items() if key.startswith("module.")}
-    weights = from_ssast(state)
+    weights = from_ssast(state, num_heads=_num_heads(meta["model_size"]))
     assert weights.input_frames == meta["input_frames"]
     assert weights.encoder.input_bins == meta["mels"]
-    pretrained = build(weights).encoder
+    pretrained = _encoder(weights, meta)
     recipe = meta["finetune"]
     assert weights.encoder.patch == (recipe["tshape"], recipe["fshape"])
     lengths = _lengths(tensors, "ft")
@@ -64,9 +77,9 @@ def test_ssast_fine_tunes_at_any_length_as_released(golden, name):
 
 @pytest.mark.parametrize("name", ["ssast_patch", "ssast_frame"])
 def test_ssast_goes_back_to_the_published_keys(golden, name):
-    tensors, _ = golden(name)
+    tensors, meta = golden(name)
     state = {key: value for key, value in tensors.items() if key.startswith("module.")}
-    back = to_ssast(from_ssast(state))
+    back = to_ssast(from_ssast(state, num_heads=_num_heads(meta["model_size"])))
     never_used = ("module.v.head.", "module.v.head_dist.")
     assert set(back) == {key for key in state if not key.startswith(never_used)}
     for key, value in back.items():
@@ -89,9 +102,10 @@ def test_imagenet_weights_become_an_ast_as_released(golden):
             input_frames=frames,
             stride=(meta["tstride"], meta["fstride"]),
             input_bins=meta["mels"],
+            num_heads=_num_heads(meta["model"]),
         )
         assert weights.encoder.patch == (meta["patch"], meta["patch"])
-        encoder = build(weights).encoder
+        encoder = _encoder(weights, meta)
         case = f"t{frames}"
         _close(encoder.pos_embed.detach(), tensors[f"{case}.pos_embed"])
         _close(_logits(encoder, tensors, case, "class_tokens"), tensors[f"{case}.logits"])
