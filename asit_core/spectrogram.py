@@ -1,12 +1,11 @@
 """The front end: waveforms to Kaldi-compatible log-mel spectrograms, batched, on any device.
 
 Equal to `torchaudio.compliance.kaldi.fbank(htk_compat=True, use_energy=False, dither=0)`, which
-AST, SSAST and ASiT call one clip at a time. Here the window and the mel matrix are built once, the
-matrix is multiplied where it is not zero, and frames go in blocks of the size that suits the
-device, so that an hour of sound needs no more working memory than a second.
+AST, SSAST and ASiT call one clip at a time. Here the window and the mel matrix are built once, and
+frames go through `filterbank.py` in blocks of the size that suits the device, so that an hour of
+sound needs no more working memory than half a minute.
 
-Shape legend: B clips, S samples, T frames, W samples of a frame, H FFT bins,
-F mel bins, N frames of a block.
+Shape legend: B clips, S samples, T frames, W samples of a frame, H FFT bins, F mel bins.
 """
 
 import math
@@ -15,16 +14,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
-from torchaudio.compliance.kaldi import get_mel_banks
 
-LOG_MEL_EPSILON = torch.finfo(torch.float32).eps
+from asit_core.filterbank import LOG_MEL_EPSILON, FrameBlock, find_bands, make_mel_banks
+
 LOG_MEL_FLOOR = math.log(LOG_MEL_EPSILON)
 """Log-mel value of digital silence, about -15.942385."""
 
-_FILTERS_PER_BAND = 16
 _CPU_BLOCK = 1 << 20  # padded samples that are worked on at once: 20 MB of working memory
-_GPU_BLOCK = 1 << 26  # 1.3 GB
+_GPU_BLOCK = 1 << 25  # 600 MB
 _WINDOWS = ("hanning", "povey")
 _MIN_MEL_BINS = 4  # the fewest that Kaldi's filterbank in torchaudio accepts
 
@@ -139,8 +136,15 @@ class LogMel(nn.Module):
         if config.window == "povey":
             window_W = window_W.pow(0.85)
         self.register_buffer("window", window_W, persistent=False)
-        self.register_buffer("mel_banks", _mel_banks(config), persistent=False)
-        self._bands = _bands(self.mel_banks)
+        mel_banks_HF = make_mel_banks(
+            config.num_mel_bins,
+            fft_samples=config.fft_samples,
+            sample_rate_hz=config.sample_rate_hz,
+            low_freq_hz=config.low_freq_hz,
+            high_freq_hz=config.upper_edge_hz,
+        )
+        self.register_buffer("mel_banks", mel_banks_HF, persistent=False)
+        self._bands = find_bands(mel_banks_HF)
 
     def num_frames(self, num_samples: int) -> int:
         """Counts the frames that fit into `num_samples` entirely (Kaldi's snip_edges); may be 0."""
@@ -172,7 +176,7 @@ class LogMel(nn.Module):
         shape = (len(waveform_BS), self.num_frames(waveform_BS.shape[1]), self.config.num_mel_bins)
         log_mel_BTF = self.mel_banks.new_empty(shape)
         clips_a_block, frames_a_block = self._block_size(waveform_BS.device, shape[1])
-        padded_BTW = log_mel_BTF.new_zeros(clips_a_block, frames_a_block, self.config.fft_samples)
+        blocks: dict[torch.Size, FrameBlock] = {}
         # Autocast would turn the mel product into bfloat16, three digits too few for 1e-4.
         with torch.autocast(waveform_BS.device.type, enabled=False):
             clips = (x.split(clips_a_block) for x in (waveform_BS, valid_B, log_mel_BTF))
@@ -180,7 +184,10 @@ class LogMel(nn.Module):
                 frames_BTW = self._frames(clips_BS, clips_valid_B)
                 frames = (x.split(frames_a_block, dim=1) for x in (frames_BTW, out_BTF))
                 for block_BTW, block_BTF in zip(*frames, strict=True):
-                    self._log_mel(block_BTW, block_BTF, padded_BTW)
+                    size = block_BTW.shape[:2]
+                    if size not in blocks:
+                        blocks[size] = self._block(size)
+                    blocks[size].log_mel(block_BTW, out_BTF=block_BTF)
         if num_samples_B is not None:
             past_end_BT = self._past_end(num_samples_B, shape[1]).to(log_mel_BTF.device)
             log_mel_BTF.masked_fill_(past_end_BT[:, :, None], LOG_MEL_FLOOR)
@@ -191,6 +198,16 @@ class LogMel(nn.Module):
         on_cpu = device.type == "cpu"
         block = max(1, (_CPU_BLOCK if on_cpu else _GPU_BLOCK) // self.config.fft_samples)
         return (1 if on_cpu else max(1, block // num_frames)), min(block, num_frames)
+
+    def _block(self, size: torch.Size) -> FrameBlock:
+        return FrameBlock(
+            size,
+            window_W=self.window,
+            mel_banks_HF=self.mel_banks,
+            bands=self._bands,
+            fft_samples=self.config.fft_samples,
+            preemphasis=self.config.preemphasis,
+        )
 
     def _past_end(self, num_samples_B: Tensor, num_frames: int) -> Tensor:
         """Marks the frames (B, T) that reach past a clip's valid samples."""
@@ -203,28 +220,6 @@ class LogMel(nn.Module):
         if self.config.subtract_mean:
             waveform_BS = _remove_clip_mean(waveform_BS, num_samples_B)
         return waveform_BS.unfold(1, self.config.frame_samples, self.config.hop_samples)
-
-    def _log_mel(self, frames_BTW: Tensor, out_BTF: Tensor, padded_BTW: Tensor) -> None:
-        """Writes the log-mels of a block of frames to `out_BTF`."""
-        frames_BTW = frames_BTW - frames_BTW.mean(dim=2, keepdim=True)
-        padded_BTW = padded_BTW[: frames_BTW.shape[0], : frames_BTW.shape[1]]
-        self._emphasise(frames_BTW, padded_BTW)
-        # abs() and pow(2) take a root in between: eight times slower
-        squares_BTH2 = torch.view_as_real(torch.fft.rfft(padded_BTW)).square_()
-        power_NH = (squares_BTH2[..., 0] + squares_BTH2[..., 1]).flatten(0, 1)
-        mel_NF = out_BTF.view(-1, out_BTF.shape[2])
-        for bins, filters in self._bands:
-            torch.mm(power_NH[:, bins], self.mel_banks[bins, filters], out=mel_NF[:, filters])
-        mel_NF.clamp_min_(LOG_MEL_EPSILON).log_()
-
-    def _emphasise(self, frames_BTW: Tensor, padded_BTW: Tensor) -> None:
-        """Pre-emphasises and windows frames into the FFT's input, whose padding stays zero."""
-        # Kaldi's first sample has no predecessor in its frame and takes itself for one; both
-        # windows are zero there, as the padding is.
-        out_BTW = padded_BTW[..., 1 : self.config.frame_samples]
-        torch.mul(frames_BTW[..., :-1], self.config.preemphasis, out=out_BTW)
-        torch.sub(frames_BTW[..., 1:], out_BTW, out=out_BTW)
-        out_BTW.mul_(self.window[1:])
 
     def _check(self, waveform_BS: Tensor, num_samples_B: Tensor | None) -> None:
         if waveform_BS.ndim != 2 or not len(waveform_BS) or not waveform_BS.is_floating_point():
@@ -254,31 +249,6 @@ class LogMel(nn.Module):
 def _to_samples(sample_rate_hz: int, duration_ms: float) -> int:
     # The order of the product is Kaldi's in torchaudio, so that rounding falls the same way.
     return int(sample_rate_hz * duration_ms * 0.001)
-
-
-def _mel_banks(config: LogMelConfig) -> Tensor:
-    banks_FH, _ = get_mel_banks(
-        config.num_mel_bins,
-        config.fft_samples,
-        float(config.sample_rate_hz),
-        config.low_freq_hz,
-        config.upper_edge_hz,
-        100.0,  # vocal tract warping: unused at a warp factor of 1
-        -500.0,
-        1.0,
-    )
-    return pad(banks_FH, (0, 1)).T.contiguous()  # Kaldi ignores the Nyquist bin
-
-
-def _bands(mel_banks_HF: Tensor) -> list[tuple[slice, slice]]:
-    """Groups of neighbouring filters and the FFT bins they read; all other weights are zero."""
-    bands = []
-    for first in range(0, mel_banks_HF.shape[1], _FILTERS_PER_BAND):
-        filters = slice(first, first + _FILTERS_PER_BAND)
-        used = mel_banks_HF[:, filters].any(dim=1).nonzero()[:, 0].tolist()
-        bins = slice(used[0], used[-1] + 1) if used else slice(0, 1)
-        bands.append((bins, filters))
-    return bands
 
 
 def _remove_clip_mean(waveform_BS: Tensor, num_samples_B: Tensor) -> Tensor:

@@ -226,8 +226,7 @@ def test_filters_without_a_bin_stay_on_the_floor():
     assert empty_F.any()
     log_mel_BTF = log_mel(_noise(num_samples=8000))
     assert (log_mel_BTF[..., empty_F] == LOG_MEL_FLOOR).all()
-    heard_F = log_mel.mel_banks.amax(dim=0) > 0.01
-    assert (log_mel_BTF[..., heard_F] > LOG_MEL_FLOOR).all()
+    assert (log_mel_BTF[..., ~empty_F] > LOG_MEL_FLOOR).any(dim=1).all()
 
 
 def test_windows_are_not_periodic():

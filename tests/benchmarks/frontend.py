@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torchaudio.compliance import kaldi
 
+from asit_core.filterbank import make_mel_banks
 from asit_core.seeding import stream
 from asit_core.spectrogram import LOG_MEL_EPSILON, LogMel, LogMelConfig
 
@@ -50,7 +51,14 @@ def plain_batching(waveform_BS: Tensor, config: LogMelConfig) -> Tensor:
     frames_BTW = frames_BTW - config.preemphasis * previous_BTW
     frames_BTW = frames_BTW * torch.hann_window(config.frame_samples, periodic=False)
     power_BTH = torch.fft.rfft(frames_BTW, n=config.fft_samples).abs().pow(2)
-    mel_BTF = power_BTH @ LogMel(config).mel_banks
+    mel_banks_HF = make_mel_banks(
+        config.num_mel_bins,
+        fft_samples=config.fft_samples,
+        sample_rate_hz=config.sample_rate_hz,
+        low_freq_hz=config.low_freq_hz,
+        high_freq_hz=config.upper_edge_hz,
+    )
+    mel_BTF = power_BTH @ mel_banks_HF
     return mel_BTF.clamp_min(LOG_MEL_EPSILON).log()
 
 
