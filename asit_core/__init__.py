@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from asit_core.encoder import EncoderConfig, SpectrogramEncoder
     from asit_core.interop import convert
     from asit_core.model_file import load
-    from asit_core.presets import PRESETS, SIZES, create_config, create_pretrainer
+    from asit_core.optim import make_optimizer, schedule_optimizer
+    from asit_core.presets import (
+        PRESETS,
+        SIZES,
+        create_config,
+        create_encoder_config,
+        create_pretrainer,
+    )
+    from asit_core.pretrain_inputs import PretrainInputs, draw_inputs
     from asit_core.pretrainer import PretrainConfig, Pretrainer
     from asit_core.probe import knn, linear_probe
     from asit_core.recipes import create_recipe
@@ -30,19 +38,24 @@ __all__ = [
     "LogMel",
     "LogMelConfig",
     "PretrainConfig",
+    "PretrainInputs",
     "Pretrainer",
     "SpectrogramEncoder",
     "SpectrogramModel",
     "convert",
     "create_config",
+    "create_encoder_config",
     "create_pretrainer",
     "create_recipe",
+    "draw_inputs",
     "knn",
     "linear_probe",
     "load",
     "load_checkpoint",
     "load_waveform",
+    "make_optimizer",
     "save_checkpoint",
+    "schedule_optimizer",
 ]
 
 _MODULE_OF = {
@@ -55,19 +68,24 @@ _MODULE_OF = {
     "LogMel": "spectrogram",
     "LogMelConfig": "spectrogram",
     "PretrainConfig": "pretrainer",
+    "PretrainInputs": "pretrain_inputs",
     "Pretrainer": "pretrainer",
     "SpectrogramEncoder": "encoder",
     "SpectrogramModel": "embedding",
     "convert": "interop",
     "create_config": "presets",
+    "create_encoder_config": "presets",
     "create_pretrainer": "presets",
     "create_recipe": "recipes",
+    "draw_inputs": "pretrain_inputs",
     "knn": "probe",
     "linear_probe": "probe",
     "load": "model_file",
     "load_checkpoint": "checkpoint",
     "load_waveform": "waveform",
+    "make_optimizer": "optim",
     "save_checkpoint": "checkpoint",
+    "schedule_optimizer": "optim",
 }
 
 

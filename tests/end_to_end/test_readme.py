@@ -1,10 +1,16 @@
 """What README shows must run."""
 
+import dataclasses
 import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+
+import asit_core
+from asit_core.checkpoint import Checkpoint
 
 from asit_platform.spec import load_sweep
 from asit_platform.yaml_file import parse_yaml, read_yaml
@@ -17,11 +23,34 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_library_example_runs():
-    (example,) = blocks("python")
+def test_the_library_examples_run(tmp_path, monkeypatch):
+    pretraining, embedding = blocks("python")
+    assert 'size="base"' in pretraining
     names: dict = {}
-    exec(example, names)
-    assert names["tokens_BND"].shape == (8, 1 + 8 * 8, 96)
+    exec(pretraining.replace('size="base"', 'size="nano"'), names)
+    losses = names["report"].losses
+    assert list(losses) == ["reconstruction", "patch_distillation", "clip_distillation"]
+    assert all(loss.isfinite() for loss in losses.values())
+
+    monkeypatch.chdir(tmp_path)
+    encoder = names["model"].encoder
+    asit_core.save_checkpoint(
+        Path("model.safetensors"),
+        Checkpoint(
+            {f"encoder.{name}": value for name, value in encoder.state_dict().items()},
+            {
+                "kind": "encoder",
+                "encoder": dataclasses.asdict(encoder.config),
+                "input_frames": 128,
+                "front_end": dataclasses.asdict(names["front_end"].config),
+                "normalization": names["normalization"],
+            },
+        ),
+    )
+    soundfile.write("dog.wav", np.sin(np.arange(2 * 44100) / 20), 44100)
+    exec(embedding, names)
+    assert names["clip_vector"].shape == (96,)
+    assert names["frame_matrix"].shape == (len(names["frame_time_s"]), 96)
 
 
 def test_the_yaml_is_legal_and_in_the_words_of_the_quickstart(tmp_path):

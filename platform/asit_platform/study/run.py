@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from asit_core.protocol import Protocol, split_hash
 from asit_platform.cluster import preflight, start_ray
 from asit_platform.data.dataset import DatasetInfo
 from asit_platform.data.source import ClipSource
@@ -313,6 +314,7 @@ def _describe(
         "dataset": _describe_dataset(info),
         "split": spec.to_dict()["split"],
         "transductive": spec.transductive,
+        "protocol": asdict(_protocol(spec, info)),
         "best": {
             "number": best.number,
             "params": best.params,
@@ -323,6 +325,23 @@ def _describe(
         "elapsed_s": elapsed_s,
     }
     return assemble_result(outcomes, metric=_measured(spec), about=about)
+
+
+def _protocol(spec: SweepSpec, info: DatasetInfo) -> Protocol:
+    """What numbers of another study must share with these to be compared."""
+    scored = info.clips([spec.split.test])["clip_id"].to_pylist()
+    by_neighbours = _measured(spec) == "probe/knn_accuracy"
+    return Protocol(
+        dataset=info.name,
+        split_hash=split_hash(
+            trained=info.clips(spec.split.train)["clip_id"].to_pylist(), scored=scored
+        ),
+        num_clips=len(scored),
+        num_classes=info.num_labels,
+        encoder="frozen",
+        readout="knn" if by_neighbours else spec.resolve({}).probe.kind,
+        metric="accuracy",
+    )
 
 
 def _describe_dataset(info: DatasetInfo) -> dict[str, Any]:

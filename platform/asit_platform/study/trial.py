@@ -83,12 +83,13 @@ def run_trial(
     )
     write_environment(folder, info)
     folds = pretrain_folds(split, transductive=transductive)
+    normalization = _normalization(config, info, folds)
     job = PretrainJob(
         config=config.pretrain,
         seed=seed,
         source=source,
         folds=folds,
-        normalization=Normalization(*info.mean_std(folds)),
+        normalization=normalization,
         folder=folder,
         evaluate=Evaluation(
             config=config,
@@ -98,12 +99,18 @@ def run_trial(
             source=source,
             info=info,
             folder=folder,
-            normalization=Normalization(*info.mean_std(folds)),
+            normalization=normalization,
         ),
     )
     history = launch(job, resources, report, tune_message=tune_message)
     write_cost(folder, history, resources, num_clips=len(info.clips(folds)))
     return history[-1]
+
+
+def _normalization(config: TrialConfig, info: DatasetInfo, folds: tuple[int, ...]) -> Normalization:
+    """The statistics that the configuration gives, or those of the clips pre-trained on."""
+    given = config.pretrain.normalization
+    return Normalization(given.mean, given.std) if given else Normalization(*info.mean_std(folds))
 
 
 def run_untrained(
@@ -137,8 +144,8 @@ def run_untrained(
         source=source,
         info=info,
         folder=folder,
-        normalization=Normalization(
-            *info.mean_std(pretrain_folds(split, transductive=transductive))
+        normalization=_normalization(
+            config, info, pretrain_folds(split, transductive=transductive)
         ),
     )
     pretrainer = Pretrainer(config.pretrain, seed=seed).to(inline_device(resources))

@@ -148,6 +148,8 @@ def _note_collapse(metrics: Metrics, config: PretrainConfig, folder: Path) -> Me
             teacher_entropy=metrics[f"gauge/teacher_entropy/{name}"],
             marginal_entropy=metrics[f"gauge/marginal_entropy/{name}"],
             num_prototypes=task.num_prototypes,
+            student_entropy=metrics[f"gauge/student_entropy/{name}"],
+            loss=metrics[f"loss/{name}"],
         )
         for name, task in tasks.items()
         if task is not None

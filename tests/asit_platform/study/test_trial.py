@@ -8,15 +8,19 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+import asit_core
 from asit_core.checkpoint import load_checkpoint
 from asit_core.encoder import EncoderConfig
 from asit_core.presets import create_config
 from asit_core.pretext.clip_distillation import ClipDistillationConfig
 from asit_core.pretext.patch_distillation import PatchDistillationConfig
 from asit_core.pretext.reconstruction import ReconstructionConfig
+from asit_core.pretrain_config import NormalizationConfig
 from asit_core.pretrainer import PretextConfig
 from asit_core.probe import ProbeConfig
+from asit_core.token_masking import TokenMaskingConfig
 from asit_core.views import ViewsConfig
 from asit_platform.cluster import ResourceSpec
 from asit_platform.data.dataset import DatasetInfo
@@ -288,3 +292,35 @@ def test_log_mel_statistics_are_measured_on_the_fold_asked_for(everything, tmp_p
     clip_ids, accuracy = _predictions(tmp_path, "probe", everything)
     assert clip_ids == _ids(everything.info, getattr(SPLIT, evaluate_on))
     assert accuracy == pytest.approx(metrics["probe/accuracy"])
+
+
+def test_given_statistics_normalise_and_a_checkpoint_opens_as_a_model(everything, tmp_path):
+    given = NormalizationConfig(mean=-4.0, std=4.5)
+    trial = _run(tmp_path, everything, _with_pretrain(epochs=1, normalization=given))
+    assert _normalization(trial.folder) == (-4.0, 4.5)
+
+    model = asit_core.load(trial.folder / CHECKPOINT_NAME)
+    assert dataclasses.asdict(model.log_mel.config) == everything.info.front_end
+    assert (model.mean, model.std) == (-4.0, 4.5)
+    sound_S = torch.linspace(-1, 1, 16000)
+    assert model.embed(sound_S, 16000).clip_vector.shape == (24,)
+
+
+@pytest.mark.parametrize("preset", ["ssast_patch", "mae_ast"])
+def test_token_tasks_are_pretrained_and_probed(everything, tmp_path, preset):
+    nano = create_config(preset, size="nano")
+    pretrain = dataclasses.replace(
+        nano,
+        encoder=dataclasses.replace(nano.encoder, depth=1, input_bins=16),
+        views=dataclasses.replace(nano.views, crop_frames=64),
+        token_masking=TokenMaskingConfig(ratio=0.5, shape="random"),
+        epochs=2,
+        batch_size=16,
+        donor_group=8,
+    )
+    trial = _run(tmp_path, everything, dataclasses.replace(CONFIG, pretrain=pretrain))
+    losses = {name for name in trial.last if name.startswith("loss/")}
+    assert losses == {"loss/total", *(f"loss/{name}" for name in nano.pretext.present())}
+    assert trial.reports[1]["loss/total"] < trial.reports[0]["loss/total"]
+    assert 0.0 <= trial.last["probe/accuracy"] <= 1.0
+    assert np.load(tmp_path / "pictures.npz")["mask"].any()
