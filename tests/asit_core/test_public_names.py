@@ -10,16 +10,13 @@ UNWANTED = {
     "ray", "pydantic", "typer", "plotly", "optuna", "scipy", "sklearn", "torchmetrics",
     "asit_platform", "transformers",
 }  # fmt: skip
-_TIMES = """
-import json, time
+_TIME = """
+import time
 started = time.perf_counter()
 import torch
 torch_s = time.perf_counter() - started
 import asit_core
-asit_core_s = time.perf_counter() - started - torch_s
-values = [getattr(asit_core, name) for name in asit_core.__all__]
-all_names_s = time.perf_counter() - started - torch_s
-print(json.dumps({"asit_core": asit_core_s, "all_names": all_names_s}))
+print(time.perf_counter() - started - torch_s)
 """
 
 
@@ -60,6 +57,4 @@ def test_an_unknown_name_is_an_attribute_error():
 
 @pytest.mark.slow
 def test_importing_costs_less_than_two_and_a_half_seconds_more_than_torch():
-    times = [json.loads(_run(_TIMES)) for _ in range(4)][1:]  # the first one fills the disk's cache
-    assert min(time["asit_core"] for time in times) < 2.5
-    assert min(time["all_names"] for time in times) < 2.5
+    assert min(float(_run(_TIME)) for _ in range(3)) < 2.5
