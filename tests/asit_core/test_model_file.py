@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from asit_core.checkpoint import Checkpoint, save_checkpoint
+from asit_core.interop import ModelWeights, save_model
 from asit_core.model_file import load
 from asit_core.pretrainer import PretextConfig, PretrainConfig, Pretrainer
 from asit_core.seeding import stream
@@ -83,6 +84,26 @@ def test_a_model_is_what_was_saved(tmp_path, pretrainer, kind):
     assert not torch.equal(pretrainer.student.encoder(log_mel_BTF), expected)
     waveform = 0.1 * torch.randn(16000, generator=stream(0, "sound"))
     assert model.embed(waveform, 16000).clip_vector.shape == (16,)
+
+
+def test_opens_what_the_converters_save(tmp_path, pretrainer):
+    encoder = pretrainer.encoder
+    weights = ModelWeights(
+        tensors={f"encoder.{name}": value for name, value in encoder.state_dict().items()},
+        encoder=encoder.config,
+        input_frames=32,
+        front_end=FRONT_END,
+        mean=-5.0,
+        std=2.0,
+        pad_value=0.0,
+        source="asit",
+    )
+    save_model(tmp_path / "model.safetensors", weights)
+    model = load(tmp_path / "model.safetensors")
+    assert (model.mean, model.std, model.pad_value) == (-5.0, 2.0, 0.0)
+    assert model.encoder.config == encoder.config
+    for name, value in model.encoder.state_dict().items():
+        assert torch.equal(value, encoder.state_dict()[name])
 
 
 def test_without_a_teacher_the_student_is_loaded(tmp_path, micro_config):

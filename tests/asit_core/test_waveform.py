@@ -5,7 +5,12 @@ import pytest
 import soundfile
 import torch
 
-from asit_core.waveform import AudioError, is_digital_silence, load_waveform
+from asit_core.waveform import (
+    AudioError,
+    is_digital_silence,
+    load_waveform,
+    resample_waveform,
+)
 
 
 def _tone(*, rate_hz: int, duration_s: float = 0.5, frequency_hz: float = 440.0) -> np.ndarray:
@@ -105,6 +110,17 @@ def test_refuses_a_rate_that_cannot_be_resampled(tmp_path):
 def test_refuses_a_wanted_rate_of_zero(tmp_path):
     with pytest.raises(ValueError, match="sample_rate_hz must be > 0, but got 0"):
         load_waveform(tmp_path / "none.wav", sample_rate_hz=0)
+
+
+def test_samples_in_memory_are_resampled_alike(tmp_path):
+    samples = _tone(rate_hz=44100).astype(np.float32)
+    soundfile.write(tmp_path / "tone.wav", samples, 44100, subtype="FLOAT")
+    resampled = resample_waveform(torch.from_numpy(samples), 44100, sample_rate_hz=32000)
+    assert torch.equal(resampled, load_waveform(tmp_path / "tone.wav", sample_rate_hz=32000))
+    with pytest.raises(ValueError, match="native_rate_hz must be > 0, but got 0"):
+        resample_waveform(resampled, 0, sample_rate_hz=32000)
+    with pytest.raises(AudioError, match="^a sample rate of 1 Hz cannot be resampled to 32000 Hz"):
+        resample_waveform(resampled, 1, sample_rate_hz=32000)
 
 
 def test_digital_silence_means_every_sample_is_zero():
