@@ -119,7 +119,7 @@ def test_samples_in_memory_are_resampled_alike(tmp_path):
     assert torch.equal(resampled, load_waveform(tmp_path / "tone.wav", sample_rate_hz=32000))
     with pytest.raises(ValueError, match="native_rate_hz must be > 0, but got 0"):
         resample_waveform(resampled, 0, sample_rate_hz=32000)
-    with pytest.raises(AudioError, match="^a sample rate of 1 Hz cannot be resampled to 32000 Hz"):
+    with pytest.raises(AudioError, match=r"^a sample rate of 1 Hz cannot be resampled to 32000 Hz"):
         resample_waveform(resampled, 1, sample_rate_hz=32000)
 
 
