@@ -88,8 +88,8 @@ class ReconstructionHead(nn.Module):
         *,
         hidden_dim: int,
         bottleneck_dim: int,
-        bottleneck_gelu: bool,
         patch: tuple[int, int],
+        bottleneck_gelu: bool = True,
     ) -> None:
         super().__init__()
         self.mlp = nn.Sequential(

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from asit_core.checks import check_one_of
 from asit_core.schedules import ScheduleShape, cosine, learning_rate
 
 DecayOn = Literal["all", "matrices_and_tokens", "matrices"]
@@ -71,6 +72,10 @@ class OptimizerConfig:
         for name in ("beta1", "beta2"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), but got {getattr(self, name)}")
+        check_one_of("algorithm", self.algorithm, ("adamw", "adam"))
+        check_one_of("schedule", self.schedule, ("cosine", "linear", "constant"))
+        check_one_of("decay_on", self.decay_on, ("all", "matrices_and_tokens", "matrices"))
+        check_one_of("clip_norm_of", self.clip_norm_of, ("parameter", "all"))
         if self.warmup_stairs is not None and self.warmup_stairs < 1:
             raise ValueError(
                 f"warmup_stairs must be at least 1 or null, but got {self.warmup_stairs}"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from asit_core.checks import check_one_of
 from asit_core.decoder import DecoderConfig
 from asit_core.encoder_config import EncoderConfig
 from asit_core.heads import ProjectionHeadConfig
@@ -127,6 +128,9 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         """Check how the parts fit together."""
+        check_one_of("loss_weights", self.loss_weights, ("fixed", "uncertainty"))
+        check_one_of("weight_init", self.weight_init, ("normal", "xavier"))
+        check_one_of("precision", self.precision, ("auto", "fp32", "bf16"))
         for fault in (
             *_faults_of_numbers(self),
             *_faults_of_patches(self),

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from asit_core.checks import check_one_of
 from asit_core.encoder_config import TokenOrder
 from asit_core.seeding import uniform
 
@@ -61,6 +62,8 @@ class TokenMaskingConfig:
             raise ValueError(f"num_masked must be at least 1, but got {self.num_masked}")
         if self.ratio is not None and not 0.0 < self.ratio < 1.0:
             raise ValueError(f"ratio must be in (0, 1), but got {self.ratio}")
+        check_one_of("shape", self.shape, ("cluster", "random"))
+        check_one_of("sampler", self.sampler, ("official", "uniform"))
         if not self.cluster_sizes or min(self.cluster_sizes) < 1:
             raise ValueError(
                 "cluster_sizes must be one or more whole numbers above 0, but got "

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from asit_core.checks import check_one_of
 from asit_core.seeding import clip_keys, uniform
 from asit_core.spectrogram import LOG_MEL_FLOOR
 
@@ -44,6 +45,7 @@ class ViewsConfig:
             raise ValueError(f"crop_frames must be at least 1, but got {self.crop_frames}")
         if not 0.0 <= self.roll_probability <= 1.0:
             raise ValueError(f"roll_probability must be in [0, 1], but got {self.roll_probability}")
+        check_one_of("padding", self.padding, ("silence", "zero"))
 
 
 def normalize(log_mel: Tensor, *, mean: float, std: float) -> Tensor:

@@ -1,7 +1,5 @@
 """Checks the pretext tasks' configs share."""
 
-from collections.abc import Sequence
-
 
 def check_weight(weight: float) -> None:
     """Raise ValueError unless the weight is finite and not negative."""
@@ -13,9 +11,3 @@ def check_prototypes(num_prototypes: int) -> None:
     """Raise ValueError for fewer than two prototypes: one could not tell anything apart."""
     if num_prototypes < 2:
         raise ValueError(f"num_prototypes must be at least 2, but got {num_prototypes}")
-
-
-def check_one_of(name: str, value: object, known: Sequence[object]) -> None:
-    """Raise ValueError unless the value of the field `name` is a known one."""
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, but got {value!r}")

@@ -5,8 +5,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from asit_core.checks import check_one_of
 from asit_core.heads import PatchHead
-from asit_core.pretext.checks import check_one_of, check_weight
+from asit_core.pretext.checks import check_weight
 from asit_core.token_losses import Discrimination, SoftmaxOver, info_nce
 
 

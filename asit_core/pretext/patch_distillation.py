@@ -6,9 +6,10 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asit_core.checks import check_one_of
 from asit_core.encoder_config import EncoderConfig
 from asit_core.losses import Center, cross_entropy
-from asit_core.pretext.checks import check_one_of, check_prototypes, check_weight
+from asit_core.pretext.checks import check_prototypes, check_weight
 
 TokenRule = Literal["all", "any", "half", "full"]
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from asit_core.encoder import SpectrogramEncoder, patch_grid
+from asit_core.encoder_config import TokenOrder
 from asit_core.heads import ReconstructionHead
 from asit_core.losses import masked_l1
 from asit_core.pretext.checks import check_weight
@@ -49,7 +50,7 @@ class Reconstruction(nn.Module):
             patch=encoder.config.patch,
         )
         self.grid = encoder.grid
-        self.token_order = encoder.config.token_order
+        self.token_order: TokenOrder = encoder.config.token_order
 
     def reconstruct(self, patch_tokens_BND: Tensor) -> Tensor:
         """(B, N, D) -> (B, T, F)."""

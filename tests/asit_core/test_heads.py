@@ -5,7 +5,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from asit_core.heads import ProjectionHead, ProjectionHeadConfig, Prototypes, ReconstructionHead
+from asit_core.heads import (
+    PatchHead,
+    ProjectionHead,
+    ProjectionHeadConfig,
+    Prototypes,
+    ReconstructionHead,
+)
 from asit_core.initialization import initialize
 from asit_core.seeding import stream
 
@@ -136,3 +142,26 @@ def test_the_decoders_bottleneck_has_its_own_gelu():
 def test_a_bad_width_is_named(field):
     with pytest.raises(ValueError, match=f"{field} must be at least 1, but got 0"):
         ProjectionHeadConfig(**{field: 0})
+
+
+def test_the_papers_decoder_has_a_linear_bottleneck():
+    head = ReconstructionHead(
+        6, hidden_dim=5, bottleneck_dim=4, patch=(8, 2), bottleneck_gelu=False
+    )
+    _draw(head)
+    layers = [layer for layer in head.mlp if isinstance(layer, nn.Linear)]
+    for row, ours in zip(_tokens(3, 6).tolist(), head.mlp(_tokens(3, 6)), strict=True):
+        hidden = _gelu(_linear(_gelu(_linear(row, layers[0])), layers[1]))
+        assert ours.tolist() == pytest.approx(_linear(hidden, layers[2]), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_a_patch_head_by_hand(num_layers):
+    head = PatchHead(6, num_pixels=8, num_layers=num_layers)
+    _draw(head)
+    layers = [layer for layer in head.mlp if isinstance(layer, nn.Linear)]
+    assert len(layers) == num_layers
+    for row, ours in zip(_tokens(3, 6).tolist(), head(_tokens(3, 6)), strict=True):
+        if num_layers == 2:
+            row = [max(x, 0.0) for x in _linear(row, layers[0])]
+        assert ours.tolist() == pytest.approx(_linear(row, layers[-1]), rel=1e-4, abs=1e-6)

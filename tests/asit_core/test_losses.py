@@ -1,6 +1,7 @@
 """Losses against the equations written out in loops, with their gradients by hand."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from asit_core.losses import (
 )
 from asit_core.seeding import stream
 
-TEMPERATURES = {"student_temperature": 0.1, "teacher_temperature": 0.04}
+TEMPERATURES: dict[str, Any] = {"student_temperature": 0.1, "teacher_temperature": 0.04}
 
 
 def _random(*shape: int, key: int = 0) -> Tensor:
@@ -91,6 +92,24 @@ def test_cross_entropy_by_loops():
         student.grad.flatten(0, 1), torch.tensor(gradient), rtol=1e-4, atol=1e-6
     )
     assert teacher.grad is None
+
+
+def test_cross_entropy_over_the_rows_that_count():
+    student = (0.3 * _random(2, 4, 6, key=0)).float().requires_grad_()
+    teacher = (0.3 * _random(2, 4, 6, key=1)).float()
+    center = (0.1 * _random(6, key=2)).float()
+    counts = torch.tensor([[True, False, False, True], [False, False, True, False]])
+    loss = cross_entropy(student, teacher, center, **TEMPERATURES, counts=counts)
+    expected, gradient = _cross_entropy(
+        student[counts].tolist(), teacher[counts].tolist(), center.tolist()
+    )
+    assert loss.item() == pytest.approx(expected, rel=1e-5)  # float32 exponentials
+    loss.backward()
+    assert student.grad is not None
+    torch.testing.assert_close(student.grad[counts], torch.tensor(gradient), rtol=1e-4, atol=1e-6)
+    assert not student.grad[~counts].any()
+    none = cross_entropy(student, teacher, center, **TEMPERATURES, counts=torch.zeros(2, 4).bool())
+    assert none.item() == 0.0
 
 
 def test_cross_entropy_computes_in_fp32():

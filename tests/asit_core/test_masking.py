@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from asit_core.masking import Corruption, MaskingConfig, corrupt, gmml_masks
@@ -125,6 +127,125 @@ def test_zeros_are_zeros_and_the_rest_is_untouched():
     assert torch.equal(corrupted[~mask], clean[~mask])
     share = mask.flatten(2).float().mean(2)
     assert ((share >= 0.5) & (share < 0.8)).all()
+
+
+def test_padding_is_neither_hidden_nor_changed_unless_the_config_says_so():
+    clean, ids = _clean(), _ids()
+    num_frames = torch.tensor([48, 1, 20, 33, 48, 7, 47, 100])
+    config = MaskingConfig()
+    whole = _corrupt(clean, ids, config)
+    arguments = {"seed": 5, "epoch": 0, "donor_group": 4, "num_frames_B": num_frames}
+    spared = corrupt(clean, ids, config, **arguments)
+    is_valid = torch.arange(FRAMES)[None, :, None] < num_frames[:, None, None]
+    assert torch.equal(spared.mask_VBTF, whole.mask_VBTF & is_valid)
+    outside = ~is_valid.expand(2, -1, -1, BINS)
+    assert torch.equal(spared.corrupted_VBTF[outside], clean[outside])
+    released = dataclasses.replace(config, spare_padding=False)
+    assert torch.equal(corrupt(clean, ids, released, **arguments).mask_VBTF, whole.mask_VBTF)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    frames=st.integers(24, 64),
+    bins=st.integers(24, 40),
+    align=st.integers(1, 5),
+    block_max=st.floats(0.3, 1.0),
+    ratio=st.floats(0.0, 0.5),
+    alien_ratio=st.floats(0.0, 0.5),
+    self_alien=st.booleans(),
+    lengths=st.lists(st.integers(1, 70), min_size=6, max_size=6),
+    order=st.permutations(range(3)),
+    seed=st.integers(0, 1000),
+)
+def test_properties_of_corruption(
+    frames, bins, align, block_max, ratio, alien_ratio, self_alien, lengths, order, seed
+):
+    """H7: coverage, blocks, aliens, draws under any order, mask and padding disjoint."""
+    config = MaskingConfig(
+        ratio=ratio,
+        min_ratio=0.2,
+        alien_ratio=alien_ratio,
+        block_max=block_max,
+        align=align,
+        self_alien=self_alien,
+    )
+    config.check_fits(frames, bins)
+    ids, num_frames = _ids(6), torch.tensor(lengths)
+    # Each clip holds its own number: what hides it is read off the pixels.
+    clean = torch.arange(1.0, 7.0)[None, :, None, None].expand(2, 6, frames, bins)
+    arguments = {"seed": seed, "epoch": 0, "donor_group": 2}
+    whole = corrupt(clean, ids, config, **arguments)
+    share = whole.mask_VBTF.flatten(2).double().mean(2)
+    largest_block = (int(frames * block_max) + align) * (int(bins * block_max) + align)
+    highest = torch.where(whole.is_alien_VB, alien_ratio, ratio)
+    # Reached, and overshot by less than one rectangle.
+    assert (share >= highest.clamp(max=0.2) - 1e-9).all()
+    assert (share <= highest + largest_block / (frames * bins)).all()
+    fill = whole.corrupted_VBTF[whole.mask_VBTF]
+    own = clean[whole.mask_VBTF]
+    is_alien = whole.is_alien_VB[..., None, None].expand_as(clean)[whole.mask_VBTF]
+    assert (fill[~is_alien] == 0.0).all()
+    partner = own + torch.where(own % 2 == 1, 1.0, -1.0)  # the other of its donor group
+    alien = fill[is_alien]
+    assert ((alien == partner[is_alien]) | (self_alien & (alien == own[is_alien]))).all()
+
+    # As little as can be asked for takes one rectangle.
+    keys = clip_keys(seed, "mask", 0, ids)
+    least = torch.full((6,), 1e-6, dtype=torch.float64)
+    for block in gmml_masks(keys, least, frames=frames, bins=bins, config=config):
+        for inside, size in ((block.any(1), frames), (block.any(0), bins)):
+            places = inside.nonzero().flatten()
+            length = int(places[-1] - places[0]) + 1
+            assert int(places[0]) % align == 0
+            assert length == len(places)
+            assert length <= int(size * block_max) + align / 2
+            assert length >= min(align, size - int(places[0]))
+        assert int(block.sum()) == int(block.any(1).sum()) * int(block.any(0).sum())
+
+    spared = corrupt(clean, ids, config, **arguments, num_frames_B=num_frames)
+    is_padding = torch.arange(frames)[None, :, None] >= num_frames[:, None, None]
+    assert not (spared.mask_VBTF & is_padding).any()
+    assert torch.equal(spared.mask_VBTF, whole.mask_VBTF & ~is_padding)
+
+    moved = [clip for group in order for clip in (2 * group, 2 * group + 1)]
+    other = corrupt(clean[:, moved], [ids[i] for i in moved], config, **arguments)
+    assert torch.equal(other.mask_VBTF, whole.mask_VBTF[:, moved])
+    assert torch.equal(other.corrupted_VBTF, whole.corrupted_VBTF[:, moved])
+
+
+def test_the_realised_share_of_pixels_and_tokens_is_the_published_one():
+    """H7, H8: 61 % of pixels by zeros and 31.5 % by aliens; of patches any, half and all."""
+    keys = clip_keys(0, "mask", 0, _ids(150))
+    share = 0.5 + 0.2 * uniform(keys, 2)[:, 1]
+    masks = gmml_masks(keys, share, frames=592, bins=128, config=MaskingConfig())
+    assert masks.double().mean().item() == pytest.approx(0.607, abs=0.02)
+    hidden = masks.unflatten(2, (8, 16)).unflatten(1, (37, 16)).double().mean((2, 4))
+    rules = [(hidden > 0).double(), (hidden >= 0.5).double(), (hidden == 1).double()]
+    measured = [rule.mean().item() for rule in rules]
+    assert measured == pytest.approx([0.845, 0.634, 0.313], abs=0.03)
+    aliens = gmml_masks(
+        keys,
+        torch.full((150,), 0.3, dtype=torch.float64),
+        frames=592,
+        bins=128,
+        config=MaskingConfig(),
+    )
+    assert aliens.double().mean().item() == pytest.approx(0.315, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("fields", "nothing"),
+    [
+        ({}, False),
+        ({"ratio": 0.0}, False),
+        ({"ratio": 0.0, "alien_ratio": 0.0}, True),
+        ({"ratio": 0.0, "alien_probability": 0.0}, True),
+        ({"alien_ratio": 0.0, "alien_probability": 1.0}, True),
+        ({"alien_ratio": 0.0, "alien_probability": 0.5}, False),
+    ],
+)
+def test_what_hides_nothing(fields, nothing):
+    assert MaskingConfig(**fields).hides_nothing == nothing
 
 
 def test_an_alien_is_never_the_clip_itself_and_comes_from_its_group():

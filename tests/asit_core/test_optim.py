@@ -7,6 +7,7 @@ from torch import nn
 from asit_core.initialization import initialize
 from asit_core.optim import (
     OptimizerConfig,
+    clip_gradients,
     clip_per_parameter,
     make_optimizer,
     schedule_optimizer,
@@ -61,6 +62,118 @@ def test_two_steps_of_adamw_by_loops():
     for name, parameter in model.named_parameters():
         # AdamW in float32
         assert parameter.flatten().tolist() == pytest.approx(expected[name], rel=1e-4, abs=1e-6)
+
+
+def test_two_steps_of_ssasts_adam_by_loops():
+    """Weight decay joins the gradient, on every parameter but learned loss weights."""
+    config = OptimizerConfig(
+        algorithm="adam",
+        lr_per_256=1.0,
+        schedule="constant",
+        warmup_ratio=0.0,
+        weight_decay=0.1,
+        final_weight_decay=0.1,
+        decay_on="all",
+        beta1=0.95,
+        epsilon=1e-6,
+    )
+    model = _model()
+    expected = {name: p.flatten().tolist() for name, p in model.named_parameters()}
+    first = {name: [0.0] * len(values) for name, values in expected.items()}
+    second = {name: [0.0] * len(values) for name, values in expected.items()}
+    optimizer = make_optimizer(model, config)
+    for step in range(2):
+        _set_gradients(model, step)
+        lr = schedule_optimizer(optimizer, config, step=step, total_steps=10, batch_size=16)
+        assert lr == 16 / 256
+        gradients = {
+            name: p.grad.flatten().tolist()  # pyright: ignore[reportOptionalMemberAccess]
+            for name, p in model.named_parameters()
+        }
+        optimizer.step()
+        for name, parameter in model.named_parameters():
+            for i, gradient in enumerate(gradients[name]):
+                w = expected[name][i]
+                g = gradient + (0.1 * w if parameter.ndim > 0 else 0.0)
+                m = first[name][i] = 0.95 * first[name][i] + 0.05 * g
+                v = second[name][i] = 0.999 * second[name][i] + 0.001 * g * g
+                m_hat, v_hat = m / (1 - 0.95 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
+                expected[name][i] = w - lr * m_hat / (math.sqrt(v_hat) + 1e-6)
+    for name, parameter in model.named_parameters():
+        # Adam in float32
+        assert parameter.flatten().tolist() == pytest.approx(expected[name], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("decay_on", "expected"),
+    [
+        ("all", {"encoder.cls_token", "encoder.pos_embed", "layer.weight", "layer.bias", "norm"}),
+        ("matrices_and_tokens", {"encoder.cls_token", "encoder.pos_embed", "layer.weight"}),
+        ("matrices", {"layer.weight"}),
+    ],
+)
+def test_what_decays_is_named(decay_on, expected):
+    """H18: positions and class token decay in ASiT's program, by their three dimensions."""
+    shapes = {
+        "encoder.cls_token": (1, 1, 3),
+        "encoder.pos_embed": (1, 4, 3),
+        "layer.weight": (3, 3),
+        "layer.bias": (3,),
+        "norm": (3,),
+        "log_variance": (),
+    }
+
+    class Model(nn.Module):
+        def named_parameters(self, *args: object, **kwargs: object):
+            return iter(parameters.items())
+
+    parameters = {name: nn.Parameter(torch.ones(shape)) for name, shape in shapes.items()}
+    optimizer = make_optimizer(Model(), OptimizerConfig(decay_on=decay_on))
+    decaying = {id(p) for g in optimizer.param_groups if g["decays"] for p in g["params"]}
+    assert {name for name, p in parameters.items() if id(p) in decaying} == expected
+
+
+def test_everything_may_decay():
+    """The group of what does not is empty, and the optimizer still steps."""
+    layer = torch.nn.utils.skip_init(nn.Linear, 2, 2)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(1.0)
+    config = OptimizerConfig(decay_on="all", warmup_ratio=0.0)
+    optimizer = make_optimizer(layer, config)
+    for parameter in layer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    schedule_optimizer(optimizer, config, step=0, total_steps=2, batch_size=256)
+    optimizer.step()
+    assert (layer.bias < 1.0).all()
+
+
+def test_clipping_all_gradients_together_by_loops():
+    """H18: one norm for all, where `parameter` takes one for each."""
+    model = _model()
+    _set_gradients(model, 0)
+    parameters = list(model.parameters())
+    gradients = [p.grad.flatten().tolist() for p in parameters]  # pyright: ignore[reportOptionalMemberAccess]
+    norm = math.sqrt(sum(x * x for gradient in gradients for x in gradient))
+    clip_gradients(parameters, OptimizerConfig(clip_grad=1.5, clip_norm_of="all"))
+    assert norm > 1.5
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        expected = [x * 1.5 / (norm + 1e-6) for x in gradient]
+        assert parameter.grad is not None
+        assert parameter.grad.flatten().tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_clipping_as_the_config_says():
+    each, none = _model(), _model()
+    for model in (each, none):
+        _set_gradients(model, 0)
+    before = [p.grad.clone() for p in each.parameters()]  # pyright: ignore[reportOptionalMemberAccess]
+    clip_gradients(list(none.parameters()), OptimizerConfig(clip_grad=None))
+    clip_gradients(list(each.parameters()), OptimizerConfig(clip_grad=1.5))
+    for gradient, plain, clipped in zip(before, none.parameters(), each.parameters(), strict=True):
+        assert torch.equal(gradient, plain.grad)  # pyright: ignore[reportArgumentType]
+        assert clipped.grad is not None
+        assert clipped.grad.norm().item() == pytest.approx(min(1.5, gradient.norm().item()))
 
 
 def test_what_decays():
@@ -139,6 +252,12 @@ def test_a_gradient_of_zeros_stays_zero():
         ("beta1", 1.0, r"beta1 must be in \[0, 1\), but got 1.0"),
         ("beta2", -0.5, r"beta2 must be in \[0, 1\), but got -0.5"),
         ("clip_grad", 0.0, "clip_grad must be above 0 or null, but got 0.0"),
+        ("epsilon", 0.0, "epsilon must be above 0, but got 0.0"),
+        ("algorithm", "sgd", "algorithm must be one of adamw, adam, but got 'sgd'"),
+        ("schedule", "step", "schedule must be one of cosine, linear, constant, but got 'step'"),
+        ("decay_on", "none", "decay_on must be one of all, matrices_and_tokens, matrices, but"),
+        ("clip_norm_of", "each", "clip_norm_of must be one of parameter, all, but got 'each'"),
+        ("warmup_stairs", 0, "warmup_stairs must be at least 1 or null, but got 0"),
     ],
 )
 def test_a_bad_field_is_named_with_rule_and_value(field, value, message):

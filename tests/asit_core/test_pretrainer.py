@@ -101,7 +101,8 @@ def test_each_loss_equals_its_pure_function(micro_config):
             student["patch_distillation"],
             teacher["patch_distillation"],
             torch.zeros(12),
-            **temperatures,
+            student_temperature=0.1,
+            teacher_temperature=0.05,
         ),
         "clip_distillation": clip_distillation_loss(
             student["clip_distillation"],
@@ -331,6 +332,9 @@ def test_views_of_a_clip_drop_different_residuals(micro_config):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"loss_weights": "equal"}, "loss_weights must be one of fixed, uncertainty, but got 'equ"),
+        ({"weight_init": "zero"}, "weight_init must be one of normal, xavier, but got 'zero'"),
+        ({"precision": "fp16"}, "precision must be one of auto, fp32, bf16, but got 'fp16'"),
         ({"student_temperature": 0.0}, "student_temperature must be above 0, but got 0.0"),
         ({"epochs": 0}, "epochs must be at least 1, but got 0"),
         ({"donor_group": 3}, "donor_group must be even and at least 2, but got 3"),

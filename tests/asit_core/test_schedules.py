@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from asit_core.schedules import cosine, linear_ramp
+from asit_core.schedules import cosine, learning_rate, linear_ramp
 
 
 def _dino_schedule(
@@ -76,3 +76,57 @@ def test_without_a_ramp_the_end_holds_throughout(ramp):
 def test_a_ramp_longer_than_the_run_is_simply_cut_off():
     # The released program crashes here: epochs < warm-up epochs.
     assert linear_ramp(9, start=0.0, end=1.0, ramp_steps=31) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("step", [0, 1, 9, 10, 25, 99])
+def test_a_cosine_learning_rate_is_the_cosine(step):
+    arguments = {"base": 2.0, "final": 0.5, "total_steps": 100, "warmup_steps": 10}
+    assert learning_rate(step, shape="cosine", **arguments) == cosine(step, **arguments)
+
+
+def test_a_line_and_a_constant_after_the_same_warm_up():
+    arguments = {"base": 2.0, "final": 0.5, "total_steps": 50, "warmup_steps": 10}
+    for step in range(50):
+        line = learning_rate(step, shape="linear", **arguments)
+        constant = learning_rate(step, shape="constant", **arguments)
+        if step < 10:
+            assert line == constant == pytest.approx(2.0 * step / 9)
+        else:
+            assert line == pytest.approx(2.0 - 1.5 * (step - 10) / 40)
+            assert constant == 2.0
+
+
+def test_ssasts_warm_up_climbs_stairs_of_fifty_steps():
+    """H16: the released program sets the rate at every 50th of its first 1000 steps."""
+    held = 0.0
+    for step in range(1100):
+        if step <= 1000 and step % 50 == 0:
+            held = step / 1000 * 1e-4
+        ours = learning_rate(
+            step,
+            shape="constant",
+            base=1e-4,
+            final=0.0,
+            total_steps=800_000,
+            warmup_steps=1000,
+            warmup_stairs=20,
+        )
+        assert ours == pytest.approx(held, rel=1e-12)
+
+
+def test_stairs_that_do_not_divide_the_warm_up_never_fall():
+    rates = [
+        learning_rate(
+            step,
+            shape="cosine",
+            base=1.0,
+            final=0.0,
+            total_steps=40,
+            warmup_steps=7,
+            warmup_stairs=3,
+        )
+        for step in range(9)
+    ]
+    assert rates[:8] == sorted(rates[:8])
+    assert set(rates[:7]) == {0.0, 1 / 3, 2 / 3}
+    assert rates[7] == 1.0

@@ -93,6 +93,19 @@ def test_a_short_clip_is_padded_with_the_floor():
         assert torch.equal(view[:5].sort(0).values, clips[0, :5].sort(0).values)
 
 
+def test_a_short_clip_may_be_padded_with_zeros():
+    """H9: AST's and SSAST's zero stands before normalisation: +0.467 with AudioSet's statistics."""
+    clips, lengths, ids = _batch([5, 30])
+    config = ViewsConfig(crop_frames=8, padding="zero")
+    views = make_views(clips, lengths, ids, config, seed=0, epoch=0)
+    silent = make_views(clips, lengths, ids, ViewsConfig(crop_frames=8), seed=0, epoch=0)
+    assert (views[:, 0, 5:] == 0.0).all()
+    assert torch.equal(views[:, 0, :5], silent[:, 0, :5])
+    assert torch.equal(views[:, 1], silent[:, 1])
+    normalized = normalize(views[:, 0, 5:], mean=-4.2677393, std=4.5689974)
+    assert normalized.unique().item() == pytest.approx(0.467, abs=5e-4)
+
+
 def test_rolling_happens_as_often_as_asked():
     clips, lengths, ids = _batch([8] * 400)
     config = ViewsConfig(num_views=1, crop_frames=8, roll_probability=0.25)
@@ -156,6 +169,7 @@ def test_normalisation_is_half_a_unit_of_deviation_in_fp32():
         ("num_views", 3, "num_views must be 1 or 2, but got 3"),
         ("crop_frames", 0, "crop_frames must be at least 1, but got 0"),
         ("roll_probability", 1.5, r"roll_probability must be in \[0, 1\], but got 1.5"),
+        ("padding", "mean", "padding must be one of silence, zero, but got 'mean'"),
     ],
 )
 def test_a_bad_field_is_named_with_rule_and_value(field, value, message):

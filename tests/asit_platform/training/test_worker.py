@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from asit_core.heads import ProjectionHeadConfig
 from asit_core.masking import MaskingConfig
 from asit_core.optim import OptimizerConfig
 from asit_core.pretext.clip_distillation import ClipDistillationConfig
+from asit_core.pretext.patch_discrimination import PatchDiscriminationConfig
 from asit_core.pretext.patch_distillation import PatchDistillationConfig
+from asit_core.pretext.patch_regression import PatchRegressionConfig
 from asit_core.pretext.reconstruction import ReconstructionConfig
 from asit_core.pretrainer import PretextConfig, PretrainConfig, Pretrainer
 from asit_core.seeding import stream
 from asit_core.teacher import TeacherConfig
+from asit_core.token_masking import TokenMaskingConfig
 from asit_core.views import ViewsConfig
 from asit_platform.data.stream import ClipBatch
 from asit_platform.training.worker import (
@@ -44,6 +48,20 @@ CONFIG = PretrainConfig(
     epochs=4,
     batch_size=8,
     donor_group=4,
+)
+# SSAST's way: no teacher, no corrupted pixels, one view.
+MASKED_TOKENS = dataclasses.replace(
+    CONFIG,
+    views=ViewsConfig(num_views=1, crop_frames=48),
+    masking=None,
+    token_masking=TokenMaskingConfig(num_masked=4, cluster_sizes=(1, 2), shared_pass=False),
+    pretext=PretextConfig(
+        patch_discrimination=PatchDiscriminationConfig(),
+        patch_regression=PatchRegressionConfig(weight=10.0),
+    ),
+    projection_head=None,
+    teacher=None,
+    optimizer=OptimizerConfig(algorithm="adam", lr_per_256=0.05, clip_norm_of="all"),
 )
 _TIMES = ("epoch_s", "evaluate_s")
 
@@ -115,9 +133,12 @@ def _assert_same_weights(a: Pretrainer, b: Pretrainer) -> None:
         assert torch.equal(value, states[1][name]), name
 
 
-@pytest.mark.parametrize("loss_weights", ["fixed", "uncertainty"])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, loss_weights):
-    config = dataclasses.replace(CONFIG, loss_weights=loss_weights)
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, dataclasses.replace(CONFIG, loss_weights="uncertainty"), MASKED_TOKENS],
+    ids=["fixed", "uncertainty", "masked tokens"],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, config):
     whole, whole_reports = _run(tmp_path / "whole", config)
     for die_in_epoch in (1, 3, 4):
         with pytest.raises(Killed):
@@ -161,6 +182,34 @@ def test_losses_fall_and_are_reported_by_task(tmp_path):
     for metrics in reports:
         assert metrics["loss/total"] == pytest.approx(2 * metrics["loss/reconstruction"], rel=1e-5)
     assert not [name for name in reports[0] if "distillation" in name]
+
+
+def test_without_a_teacher_there_is_nothing_of_it(tmp_path):
+    trained, reports = _run(tmp_path, MASKED_TOKENS)
+    assert trained.teacher is None
+    for metrics in reports:
+        assert set(metrics) - {"evaluated", *_TIMES} == {
+            "epoch",
+            "lr",
+            "loss/total",
+            "loss/patch_discrimination",
+            "loss/patch_regression",
+            "pretext/patch_discrimination/accuracy",
+        }
+        assert 0.0 <= metrics["pretext/patch_discrimination/accuracy"] <= 1.0
+    assert reports[-1]["loss/total"] < reports[0]["loss/total"]
+
+
+def test_gauges_of_both_networks_and_of_the_centre(tmp_path):
+    """H1: what tells uniform from peaked collapse, for each distillation task."""
+    _, reports = _run(tmp_path)
+    for name, num_prototypes in (("clip_distillation", 16), ("patch_distillation", 12)):
+        for metrics in reports:
+            for network in ("teacher", "student"):
+                entropy = metrics[f"gauge/{network}_entropy/{name}"]
+                assert 0.0 < entropy <= math.log(num_prototypes) + 1e-6
+        # The centre the last step's loss used: still zero in the first step alone.
+        assert reports[-1][f"gauge/center_norm/{name}"] > 0.0
 
 
 def test_the_last_layers_are_frozen_at_first_and_only_they(tmp_path):
