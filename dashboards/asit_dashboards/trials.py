@@ -29,8 +29,8 @@ def trials_section(view: StudyView) -> Section:
     ]
     if any(trial.collapsed for trial in view.trials):
         sentences.append(
-            "Collapsed: the encoder gives all clips much the same vector; collapse.txt in the "
-            "trial's folder says since when and how it was seen."
+            "Collapsed: clip vectors, or what a head makes of them, no longer tell clips apart; "
+            "collapse.txt in the trial's folder names the kind and the epochs it was seen in."
         )
     title = f"All {len(view.trials)} trials" if len(view.trials) > 1 else "The one trial"
     return Section(

@@ -222,8 +222,9 @@ def _with_typed_parameters(spec: SweepSpec, faults: list[Fault]) -> SweepSpec:
         else:
             typed[path] = _typed(parameter, type_at(TrialConfig, path.split(".")))
             faults += _faults_of_limits(spec, path, typed[path])
-    if not faults:
-        faults += _faults_of_pairs(spec, typed)
+    if faults:
+        return spec  # refused by the caller
+    faults += _faults_of_pairs(spec, typed)
     return dataclasses.replace(spec, search=dataclasses.replace(spec.search, parameters=typed))
 
 

@@ -148,4 +148,4 @@ def test_python_m_and_the_version():
 
 def test_the_commands_of_both_packages_are_installed():
     names = {point.name for point in cli.entry_points(group=cli.COMMAND_GROUP)}
-    assert {"data", "sweep", "doctor", "report", "dashboard"} <= names
+    assert {"data", "sweep", "doctor", "convert", "embed", "report", "dashboard"} <= names

@@ -154,7 +154,7 @@ class TestFaults:
                 "resources.num_workers=32",
                 "resources.num_workers times trial.pretrain.donor_group",
             ),
-            ("base=asitt/nano", "base must be PRESET/SIZE (asit|asit_code/nano|tiny|small|base), "),
+            ("base=asitt/nano", "base must be PRESET/SIZE (asit|asit_code|asit_paper|"),
             ("base=study:none/best", "no study 'none'"),
             (
                 "metric.name=probe/acuracy",
@@ -304,3 +304,9 @@ def test_a_parameter_needs_its_place():
         with_parameters({"a": {"b": 1}}, {"a.c": 1})
     with pytest.raises(KeyError):
         with_parameters({"a": None}, {"a.b": 1})
+
+
+def test_a_base_without_any_searched_setting_lists_them_all(sweep_file):
+    with pytest.raises(PlatformError) as caught:
+        load_sweep(sweep_file, ["base=mae_ast/nano", "trial={}"])
+    assert "pretrain.masking.ratio must be a setting of the trial" in str(caught.value)

@@ -11,7 +11,6 @@ import soundfile
 
 import asit_core
 from asit_core.checkpoint import Checkpoint
-
 from asit_platform.spec import load_sweep
 from asit_platform.yaml_file import parse_yaml, read_yaml
 
@@ -60,9 +59,12 @@ def test_the_yaml_is_legal_and_in_the_words_of_the_quickstart(tmp_path):
     load_sweep(path)
     quickstart = read_yaml(REPOSITORY / "sweeps" / "quickstart.yaml")
     shown = parse_yaml(example, source="README.md")
-    same = ("name", "question", "base", "data", "split", "metric", "scheduler")
+    same = ("name", "question", "base", "data", "split", "metric", "scheduler", "result")
     assert {key: shown[key] for key in same} == {key: quickstart[key] for key in same}
     assert shown["search"]["parameters"].items() <= quickstart["search"]["parameters"].items()
+    assert shown["search"]["num_samples"] == quickstart["search"]["num_samples"]
+    assert f"{quickstart['result']['seeds']} fresh seeds" in README
+    assert f"best of {quickstart['search']['num_samples']} configurations" in README
     assert shown["trial"]["pretrain"].items() <= quickstart["trial"]["pretrain"].items()
 
 
