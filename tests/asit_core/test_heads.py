@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -140,8 +141,9 @@ def test_the_decoders_bottleneck_has_its_own_gelu():
 
 @pytest.mark.parametrize("field", ["hidden_dim", "bottleneck_dim"])
 def test_a_bad_width_is_named(field):
+    widths: dict[str, Any] = {field: 0}
     with pytest.raises(ValueError, match=f"{field} must be at least 1, but got 0"):
-        ProjectionHeadConfig(**{field: 0})
+        ProjectionHeadConfig(**widths)
 
 
 def test_the_papers_decoder_has_a_linear_bottleneck():

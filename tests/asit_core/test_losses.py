@@ -122,7 +122,7 @@ def test_cross_entropy_computes_in_fp32():
 
 def test_cross_entropy_of_a_student_that_agrees_is_the_teachers_entropy():
     teacher = (0.3 * _random(5, 6)).float()
-    temperatures = {"student_temperature": 0.07, "teacher_temperature": 0.07}
+    temperatures: dict[str, Any] = {"student_temperature": 0.07, "teacher_temperature": 0.07}
     center = torch.full((6,), 0.2)  # the same shift for every prototype changes nothing
     p = teacher_probabilities(teacher, center, 0.07)
     torch.testing.assert_close(p.sum(-1), torch.ones(5))

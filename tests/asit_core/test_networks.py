@@ -79,6 +79,7 @@ def test_mask_embeddings_in_the_encoder_by_loops(micro_config):
     encoder = pretrainer.student.encoder
     assert network.mask_embed is not None
     weight, bias = encoder.patch_embed.weight.flatten(1), encoder.patch_embed.bias
+    assert bias is not None
     ours = network(encoder, views, masks)
     for clip in range(3):
         masked = masks.masked_BM[clip].tolist()
@@ -96,6 +97,7 @@ def test_a_decoder_behind_visible_patches_by_loops(micro_config):
     encoder, decoder = pretrainer.student.encoder, network.decoder
     assert decoder is not None
     weight, bias = encoder.patch_embed.weight.flatten(1), encoder.patch_embed.bias
+    assert bias is not None
     ours = network(encoder, views, masks)
     for clip in range(3):
         visible = masks.visible_BU[clip].tolist()

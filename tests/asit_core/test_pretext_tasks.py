@@ -1,6 +1,7 @@
 """All five tasks at once: each equals itself alone, and what is off is absent."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ VARIANTS = [
 
 
 def _whole(
-    micro_config: PretrainConfig, masking: dict[str, bool], decoder: DecoderConfig | None
+    micro_config: PretrainConfig, masking: dict[str, Any], decoder: DecoderConfig | None
 ) -> PretrainConfig:
     """All tasks, two projections, stochastic depth, tokens of corrupted patches only."""
     pretext = micro_config.pretext

@@ -22,7 +22,7 @@ from asit_core.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from asit_core.losses import mean_over_workers, teacher_probabilities
+from asit_core.losses import cross_entropy, mean_over_workers
 from asit_core.optim import clip_gradients, make_optimizer, schedule_optimizer
 from asit_core.precision import autocast, autocast_dtype
 from asit_core.pretext.clip_distillation import ClipDistillation
@@ -294,21 +294,17 @@ class _Run:
         if temperature is None:
             return metrics
         for name, center_K in self.centers.items():
-            probabilities = teacher_probabilities(
-                report.teacher_logits[name], center_K, temperature
-            )
-            entropy = gauges.teacher_entropy(probabilities)
-            student_logits = report.student_logits[name].float() / self.config.student_temperature
-            student_entropy = gauges.teacher_entropy(student_logits.softmax(dim=-1))
-            metrics |= {
-                f"gauge/teacher_entropy/{name}": entropy.item(),
-                f"gauge/student_entropy/{name}": student_entropy.item(),
-                f"gauge/center_norm/{name}": center_K.norm().item(),
-                f"gauge/marginal_entropy/{name}": gauges.marginal_entropy(probabilities).item(),
-                f"gauge/prototype_use/{name}": gauges.prototype_use(probabilities).item(),
-                # The loss is the cross entropy, which is the teacher's entropy plus the divergence.
-                f"gauge/kl/{name}": (report.losses[name] - entropy).item(),
+            student, teacher = report.student_logits[name], report.teacher_logits[name]
+            temperatures: dict[str, Any] = {
+                "student_temperature": self.config.student_temperature,
+                "teacher_temperature": temperature,
             }
+            found = gauges.distillation_gauges(student, teacher, center_K, **temperatures)
+            # The cross entropy of all rows is the teacher's entropy plus the divergence.
+            aligned = teacher.flip(0) if name == "clip_distillation" else teacher
+            entropies = cross_entropy(student, aligned, center_K, **temperatures)
+            found["kl"] = entropies - found["teacher_entropy"]
+            metrics |= {f"gauge/{gauge}/{name}": value.item() for gauge, value in found.items()}
         return metrics
 
     def checkpoint(self, history: list[Metrics]) -> Checkpoint:

@@ -200,14 +200,18 @@ def test_without_a_teacher_there_is_nothing_of_it(tmp_path):
     assert reports[-1]["loss/total"] < reports[0]["loss/total"]
 
 
-def test_gauges_of_both_networks_and_of_the_centre(tmp_path):
-    """H1: what tells uniform from peaked collapse, for each distillation task."""
-    _, reports = _run(tmp_path)
+@pytest.mark.parametrize("tokens", ["all", "any"])
+def test_gauges_of_both_networks_and_of_the_centre(tmp_path, tokens):
+    """H1: what tells uniform from peaked collapse, for each distillation task, over all rows."""
+    patch = PatchDistillationConfig(num_prototypes=12, tokens=tokens)
+    pretext = dataclasses.replace(CONFIG.pretext, patch_distillation=patch)
+    _, reports = _run(tmp_path, dataclasses.replace(CONFIG, pretext=pretext))
     for name, num_prototypes in (("clip_distillation", 16), ("patch_distillation", 12)):
         for metrics in reports:
             for network in ("teacher", "student"):
                 entropy = metrics[f"gauge/{network}_entropy/{name}"]
                 assert 0.0 < entropy <= math.log(num_prototypes) + 1e-6
+            assert metrics[f"gauge/kl/{name}"] >= -1e-6
         # The centre the last step's loss used: still zero in the first step alone.
         assert reports[-1][f"gauge/center_norm/{name}"] > 0.0
 
