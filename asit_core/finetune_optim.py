@@ -14,6 +14,7 @@ from torch import nn
 from asit_core.classifier import Classifier
 
 DecayedParameters = Literal["all", "matrices", "matrices_without_positions"]
+SlowedLayers = Literal["all", "blocks"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +84,8 @@ class FinetuneOptimizerConfig:
         decayed: Which parameters decay: all, those with two or more dimensions, or of these all
             but positions and class tokens.
         layer_decay: Each layer learns at this share of the layer above it; None: all alike.
+        layer_decay_of: `all` slows patches, positions and class tokens below the first block;
+            `blocks` lets them learn at the full rate, as EAT does.
         head_lr_factor: Times the learning rate for the head.
         clip_grad_norm: Largest norm of all gradients together; None: no limit.
         schedule: Learning rate over the run.
@@ -98,6 +101,7 @@ class FinetuneOptimizerConfig:
     weight_decay: float | None
     decayed: DecayedParameters = "matrices"
     layer_decay: float | None = None
+    layer_decay_of: SlowedLayers = "all"
     head_lr_factor: float = 1.0
     clip_grad_norm: float | None = None
     schedule: LrScheduleConfig | None
@@ -191,7 +195,8 @@ def parameter_groups(
     """Trainable parameters grouped by their share of the learning rate and whether they decay.
 
     Each group holds `params`, `lr_scale` and `weight_decay`. Patches, positions and class tokens
-    are layer 0, block i is layer i + 1, the last norm and the head are the top.
+    are layer 0 (with `layer_decay_of="blocks"` the top), block i is layer i + 1, the last norm and
+    the head are the top.
 
     Raises:
         ValueError: If the config names no weight decay.
@@ -204,7 +209,8 @@ def parameter_groups(
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
-            scale = (config.layer_decay or 1.0) ** (top - _layer(name, top))
+            layer = _layer(name, top, config.layer_decay_of)
+            scale = (config.layer_decay or 1.0) ** (top - layer)
             scale *= config.head_lr_factor if name.startswith("head.") else 1.0
             decays = _decays(name, parameter, config.decayed)
             groups.setdefault((scale, decays), []).append(parameter)
@@ -246,11 +252,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["lr_scale"]
 
 
-def _layer(name: str, top: int) -> int:
+def _layer(name: str, top: int, slowed: SlowedLayers) -> int:
     if name.startswith("encoder.blocks."):
         return 1 + int(name.split(".")[2])
     is_input = name.startswith(("encoder.patch_embed.", "encoder.pos_embed", "encoder.cls_token"))
-    return 0 if is_input else top
+    return 0 if is_input and slowed == "all" else top
 
 
 def _decays(name: str, parameter: nn.Parameter, decayed: DecayedParameters) -> bool:

@@ -145,6 +145,19 @@ def test_each_layer_learns_at_a_share_of_the_one_above():
     assert len(scales) == len(named)
 
 
+def test_eats_decay_by_layer_leaves_the_input_at_the_full_rate():
+    classifier = _classifier()
+    config = dataclasses.replace(ADAMW, layer_decay=0.5, layer_decay_of="blocks")
+    scales = {
+        id(parameter): group["lr_scale"]
+        for group in parameter_groups(classifier, config)
+        for parameter in group["params"]  # pyright: ignore[reportGeneralTypeIssues]
+    }
+    for name, parameter in classifier.named_parameters():
+        below = 2 - int(name.split(".")[2]) if name.startswith("encoder.blocks.") else 0
+        assert scales[id(parameter)] == 0.5**below, name
+
+
 @pytest.mark.parametrize(
     ("decayed", "kept"),
     [
