@@ -18,7 +18,9 @@ _AST = "AST's released run scripts and training loop (arXiv:2104.01778)"
 _SSAST = "SSAST's released fine-tuning scripts and training loop (arXiv:2110.09784)"
 _SUPERB = "SSAST's SUPERB configs (s3prl downstream tasks, arXiv:2105.01051)"
 
-_STAIRS = "the released warm-up moves in stairs: warmup_stair_steps=50"
+_ENHANCED = "labels are PSLA's enhanced ones"
+_ANY_PARTNER = "partners of mixup are any clips"
+_WARMUP_STAIR_STEPS = 50
 
 
 def _ast_schedule(first: int, every: int, factor: float, warmup_steps: int) -> LrScheduleConfig:
@@ -28,6 +30,7 @@ def _ast_schedule(first: int, every: int, factor: float, warmup_steps: int) -> L
         every_epochs=every,
         factor=factor,
         warmup_steps=warmup_steps,
+        warmup_stair_steps=_WARMUP_STAIR_STEPS if warmup_steps else 1,
     )
 
 
@@ -71,7 +74,7 @@ def ast_as20k() -> Recipe:
         augment=_ast_augment(48, 192, 0.5),
         average_epochs=(6, 25),
         optimizer=_ast_optimizer(5e-5, _ast_schedule(10, 5, 0.5, 1000)),
-        notes=(_STAIRS, "labels are PSLA's enhanced ones", "partners of mixup are any clips"),
+        notes=(_ENHANCED, _ANY_PARTNER),
     )
 
 
@@ -84,7 +87,7 @@ def ast_as2m() -> Recipe:
         balanced_sampling=True,
         average_epochs=(1, 5),
         optimizer=_ast_optimizer(1e-5, _ast_schedule(2, 1, 0.5, 1000)),
-        notes=(_STAIRS, "partners of mixup are any clips"),
+        notes=(_ANY_PARTNER,),
     )
 
 
@@ -143,6 +146,8 @@ def ssast_as20k() -> Recipe:
         pool="mean",
         optimizer=_ast_optimizer(5e-5, _ast_schedule(10, 5, 0.5, 0)),
         notes=(
+            _ENHANCED,
+            _ANY_PARTNER,
             "no warm-up: the script sets warmup=True, but passes False",
             "tiny and small models give the head a larger learning rate: head_lr_factor",
         ),
@@ -171,7 +176,7 @@ def ssast_scv2() -> Recipe:
         stride_frames=1,
         stride_bins=128,
         optimizer=_ast_optimizer(2.5e-4, _ast_schedule(5, 1, 0.85, 1000)),
-        notes=(_STAIRS, "for the frame model: patches of 2 frames and 128 bins"),
+        notes=("for the frame model: patches of 2 frames and 128 bins",),
     )
 
 
