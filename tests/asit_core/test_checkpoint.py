@@ -13,6 +13,7 @@ from asit_core.checkpoint import (
     Checkpoint,
     flatten_optimizer,
     load_checkpoint,
+    load_meta,
     restore_optimizer,
     save_checkpoint,
 )
@@ -149,3 +150,41 @@ def test_a_newer_version_is_refused(tmp_path):
         ValueError, match=rf"newer\.safetensors: version must be at most {FORMAT_VERSION}, but got"
     ):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("{}", "version must be a whole number, but got None"),
+        ('{"version": "1"}', "version must be a whole number, but got '1'"),
+        ('{"version": true}', "version must be a whole number, but got True"),
+        ("[]", "asit metadata must be a JSON object, but is a list"),
+        ("1.0", "asit metadata must be a JSON object, but is a float"),
+        ("{version", "asit metadata must be JSON, but: .*line 1"),
+        ("", "asit metadata must be JSON, but: "),
+    ],
+)
+@pytest.mark.parametrize("read", [load_checkpoint, load_meta])
+def test_a_damaged_header_is_one_line_with_the_path(tmp_path, header, message, read):
+    path = tmp_path / "bad.safetensors"
+    save_file({"weight": torch.ones(3)}, path, metadata={"asit": header})
+    with pytest.raises(ValueError, match=rf"bad\.safetensors: {message}") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_tied_tensors_are_saved_apart(tmp_path):
+    """Safetensors refuses tensors that share memory: whole ones and parts of one."""
+    weight = torch.arange(6.0).reshape(2, 3)
+    tensors = {"weight": weight, "tied": weight, "first": weight[:1], "last": weight[1:]}
+    save_checkpoint(tmp_path / "tied", Checkpoint(tensors, {}))
+    loaded = load_checkpoint(tmp_path / "tied").tensors
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], value) for name, value in tensors.items())
+
+
+def test_the_description_is_read_without_the_tensors(tmp_path):
+    save_checkpoint(tmp_path / "x", Checkpoint({"weight": torch.ones(3)}, {"kind": "test"}))
+    assert load_meta(tmp_path / "x") == {"kind": "test"}
+    with pytest.raises(ValueError, match="missing: must be a readable checkpoint, but: "):
+        load_meta(tmp_path / "missing")
