@@ -6,22 +6,23 @@ them, or is left out, named and counted with `--skip-unreadable`.
 
 import json
 import logging
+import os
 import time
-from collections.abc import Callable, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import pyarrow.parquet as pq
 import torch
 import typer
 from torch import Tensor
 
-from asit_core.embedding import Embedding, SpectrogramModel
+from asit_core.embedding import Embedding, Features, SpectrogramModel
 from asit_core.model_file import load
 from asit_core.waveform import AudioError, check_waveform, load_waveform
 from asit_platform.data.progress import progress_bar
-from asit_platform.embedding_table import make_schema, make_table
+from asit_platform.embedding_table import Row, make_row, make_schema, make_table
 from asit_platform.errors import PlatformError
 from asit_platform.whole_files import replacing
 from asit_platform.words import plural
@@ -29,29 +30,15 @@ from asit_platform.words import plural
 _NAMED = 3  # unusable files named in an error; --json and the log name all
 _ROWS_PER_GROUP = 64
 
+Device = Literal["auto", "cpu", "cuda"]
+
 _logger = logging.getLogger(__name__)
-
-
-class Features(StrEnum):
-    """What a clip vector is made of."""
-
-    MEAN = "mean"
-    CLS = "cls"
-    BOTH = "both"
-
-
-class Device(StrEnum):
-    """Where the model runs."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 class EmbedOptions(NamedTuple):
     """How files are embedded, and what is done about those that cannot be."""
 
-    features: Features = Features.MEAN
+    features: Features = "mean"
     overlap: float = 0.25
     frames: bool = False
     skip_unreadable: bool = False
@@ -83,7 +70,7 @@ def embed(
     out: Annotated[Path, typer.Option(help="Parquet file to write.", show_default=False)],
     features: Annotated[
         Features, typer.Option(help="Clip vector: mean of the patches, class token, or both.")
-    ] = Features.MEAN,
+    ] = "mean",
     frames: Annotated[
         bool, typer.Option("--frames", help="Also write a vector for every frame, and its time.")
     ] = False,
@@ -93,7 +80,7 @@ def embed(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be used.")
     ] = False,
-    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.AUTO,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Embed sound files with a trained model: a Parquet file with a vector for each."""
@@ -152,20 +139,23 @@ def embed_files(
     """
     schema = make_schema(
         model.encoder.config.embed_dim,
-        both=options.features == Features.BOTH,
+        both=options.features == "both",
         frames=options.frames,
         description={
             "checkpoint": checkpoint,
-            "features": options.features.value,
+            "features": options.features,
             "overlap": options.overlap,
             "sample_rate_hz": model.log_mel.config.sample_rate_hz,
         },
     )
     num_embedded, num_frames, skipped = 0, 0, []
-    rows: list[tuple[str, Embedding]] = []
+    rows: list[Row] = []
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        with (
+            _folder(out.parent),
+            replacing(out) as temporary,
+            pq.ParquetWriter(temporary, schema) as writer,
+        ):
             for done, path in enumerate(files):
                 on_progress(done, len(files))
                 try:
@@ -175,9 +165,11 @@ def embed_files(
                     continue
                 if skipped and not options.skip_unreadable:
                     continue  # in vain: what is left is read only to name all faults
-                rows.append((str(path), _embed(model, waveform, options)))
+                embedding = _embed(model, waveform, options)
+                rows.append(make_row(str(path), embedding, frames=options.frames))
                 num_embedded += 1
-                num_frames += len(rows[-1][1].frame_time_s)
+                num_frames += len(embedding.frame_time_s)
+                del embedding  # its grid of patches is large: not beside the next clip's
                 if len(rows) == _ROWS_PER_GROUP:
                     writer.write_table(make_table(rows, schema))
                     rows = []
@@ -190,26 +182,44 @@ def embed_files(
     return Outcome(num_embedded, num_frames, skipped)
 
 
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Makes a folder and those above it; an error takes away again what was made."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # never made, or someone else uses it by now
+                folder.rmdir()
+        raise
+
+
 def _check(checkpoint: Path, files: Sequence[Path], out: Path, overlap: float) -> None:
     if not 0.0 <= overlap < 1.0:
         raise PlatformError(f"--overlap must be in [0, 1), but got {overlap}")
-    if out.is_dir():
+    if os.path.isdir(out):  # Path.is_dir raises where this says no: a name too long, say
         raise PlatformError(f"{out}: --out must be a file, but is a folder")
     if out.resolve() in {path.resolve() for path in (checkpoint, *files)}:
         raise PlatformError(f"{out}: --out must not be a file that is read; choose another")
 
 
 def _pick(device: Device) -> str:
-    if device == Device.AUTO:
+    if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == Device.CUDA and not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         raise PlatformError("--device must be auto or cpu here, but got cuda: there is no GPU")
-    return device.value
+    return device
 
 
 def _read(path: Path, model: SpectrogramModel) -> Tensor:
     sample_rate_hz = model.log_mel.config.sample_rate_hz
-    waveform_S = check_waveform(load_waveform(path, sample_rate_hz=sample_rate_hz), str(path))
+    try:
+        waveform_S = load_waveform(path, sample_rate_hz=sample_rate_hz)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read: {error}") from error
+    waveform_S = check_waveform(waveform_S, str(path))
     if model.log_mel.num_frames(len(waveform_S)) == 0:
         raise AudioError(
             f"{path}: must last at least one frame ({model.log_mel.config.frame_length_ms:g} ms), "
@@ -222,7 +232,7 @@ def _embed(model: SpectrogramModel, waveform_S: Tensor, options: EmbedOptions) -
     return model.embed(
         waveform_S,
         model.log_mel.config.sample_rate_hz,
-        features=options.features.value,
+        features=options.features,
         overlap=options.overlap,
     )
 

@@ -5,7 +5,7 @@ Shape legend: N rows of all clips, D width.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,25 @@ from torch import Tensor
 from asit_core.embedding import Embedding
 
 METADATA_KEY = b"asit"
+
+
+class Row(NamedTuple):
+    """What the table keeps of one clip, on the CPU."""
+
+    path: str
+    clip_vector: np.ndarray  # (D,) or (2 D,)
+    frame_matrix: np.ndarray | None  # (t, D); None without frames
+    frame_time_s: np.ndarray | None  # (t,)
+
+
+def make_row(path: str, embedding: Embedding, *, frames: bool) -> Row:
+    """A row without what the table leaves out, such as the grid of patches."""
+    return Row(
+        path,
+        _to_numpy(embedding.clip_vector),
+        _to_numpy(embedding.frame_matrix) if frames else None,
+        _to_numpy(embedding.frame_time_s) if frames else None,
+    )
 
 
 def make_schema(
@@ -37,24 +56,28 @@ def make_schema(
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(dict(description))})
 
 
-def make_table(rows: Sequence[tuple[str, Embedding]], schema: pa.Schema) -> pa.Table:
-    """A row for each path and embedding; any number of rows, also none."""
-    clips = [clip for _, clip in rows]
+def make_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """All rows as a table; any number of rows, also none."""
     columns: list[pa.Array] = [
-        pa.array([path for path, _ in rows], pa.string()),
-        _vectors([clip.clip_vector[None] for clip in clips], schema.field("clip_vector").type),
+        pa.array([row.path for row in rows], pa.string()),
+        _vectors([row.clip_vector for row in rows], schema.field("clip_vector").type),
     ]
     if "frame_matrix" in schema.names:
         kind = schema.field("frame_matrix").type.value_type
-        ends = np.cumsum([0, *(len(clip.frame_matrix) for clip in clips)]).astype(np.int32)
-        matrix = _vectors([clip.frame_matrix for clip in clips], kind)
-        times = np.concatenate([clip.frame_time_s.cpu().numpy() for clip in clips] or [[]])
-        columns.append(pa.ListArray.from_arrays(ends, matrix))
-        columns.append(pa.ListArray.from_arrays(ends, pa.array(times, pa.float64())))
+        matrices = [row.frame_matrix for row in rows if row.frame_matrix is not None]
+        times = [row.frame_time_s for row in rows if row.frame_time_s is not None]
+        ends = np.cumsum([0, *map(len, matrices)]).astype(np.int32)
+        columns.append(pa.ListArray.from_arrays(ends, _vectors(matrices, kind)))
+        time_s = pa.array(np.concatenate(times or [[]]), pa.float64())
+        columns.append(pa.ListArray.from_arrays(ends, time_s))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _vectors(parts: Sequence[Tensor], kind: pa.FixedSizeListType) -> pa.Array:
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
+
+
+def _vectors(parts: Sequence[np.ndarray], kind: pa.FixedSizeListType) -> pa.Array:
     """Vectors (N, D) of all parts, one after another."""
-    flat = np.concatenate([part.cpu().numpy().ravel() for part in parts] or [[]])
+    flat = np.concatenate([part.ravel() for part in parts] or [[]])
     return pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), kind.list_size)
