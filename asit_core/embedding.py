@@ -133,8 +133,9 @@ class SpectrogramModel(nn.Module):
                 the shape is another; `AudioError`, a `ValueError`, if samples are integers, none,
                 not finite, not scaled to [-1, 1], or fewer than one frame.
 
-        Source: frame vectors as in SSAST's frame models (arXiv:2110.09784, Sec. 2.1); the clip
-        vectors are those of AST (arXiv:2104.01778, Sec. 2.1) and of SSAST's fine-tuning.
+        Source: frame vectors as in SSAST's frame models (arXiv:2110.09784, Sec. 2.1). For a clip
+        that fills one window, `cls` is AST's pooling (arXiv:2104.01778, Sec. 2.1) and `mean` that
+        of SSAST's fine-tuning; these also pool the padding of shorter clips, and know no windows.
         """
         _check_options(sample_rate_hz, features, overlap, windows_per_batch)
         if isinstance(waveform, Tensor | np.ndarray) and waveform.ndim != 2:

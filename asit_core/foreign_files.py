@@ -1,22 +1,43 @@
-"""Says which program wrote a model file that is not ours, without running anything in it."""
+"""Says which program wrote a model file, by the names of its parameters, running nothing in it."""
 
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 from safetensors import SafetensorError, safe_open
 
+from asit_core.checkpoint import is_checkpoint
+
+Layout = Literal["model", "pretrain", "asit", "ssast", "ast", "ast_or_ssast", "hf", "imagenet"]
+
+DESCRIPTIONS: dict[Layout, str] = {
+    "model": "a model file of asit",
+    "pretrain": "a pre-training checkpoint of asit",
+    "asit": "a training checkpoint of the released ASiT program",
+    "ssast": "an SSAST checkpoint",
+    "ast": "an AST checkpoint",
+    "ast_or_ssast": "an AST or fine-tuned SSAST checkpoint, whose keys are the same",
+    "hf": "a Hugging Face AST model",
+    "imagenet": "ImageNet ViT or DeiT weights of timm",
+}
+
 _PICKLE_START = b"\x80"
 _ZIP_START = b"PK\x03\x04"
-# Parameter names that only one program gives, in the order to look for them.
-_MARKS = (
-    ("head_recons", "an ASiT training checkpoint"),
-    ("p_input_fdim", "an SSAST checkpoint"),
-    ("mask_embed", "an SSAST checkpoint"),
-    ("audio_spectrogram_transformer", "Hugging Face AST weights"),
-    ("encoder.layer.0.attention.attention", "Hugging Face AST weights"),
-    ("v.patch_embed.proj", "an AST or fine-tuned SSAST checkpoint"),
-    ("patch_embed.proj", "ImageNet ViT or DeiT weights of timm"),
+# Parts of parameters' names that only one program gives, in the order to look for them.
+_MARKS: tuple[tuple[str, Layout], ...] = (
+    ("backbone.patch_embed", "asit"),
+    ("p_input_fdim", "ssast"),
+    ("mask_embed", "ssast"),
+    ("v.patch_embed", "ast_or_ssast"),
+    ("embeddings.distillation_token", "hf"),
+    ("audio_spectrogram_transformer", "hf"),
+    ("patch_embed.proj", "imagenet"),
 )
+
+
+def layout_of_names(text: str) -> Layout | None:
+    """Which program gives the parameter names that a text holds; None if it is not known."""
+    return next((layout for mark, layout in _MARKS if mark in text), None)
 
 
 def describe_foreign_file(path: Path) -> str | None:
@@ -27,34 +48,39 @@ def describe_foreign_file(path: Path) -> str | None:
         opening that says what is wrong with it.
 
     Raises:
-        ValueError: If there is nothing at `path`, or it cannot be opened.
+        ValueError: If there is nothing at `path`, a folder that is no model, or it cannot be
+            opened.
     """
-    if path.is_dir():
-        is_hugging_face = (path / "config.json").is_file()
-        return "a Hugging Face folder" if is_hugging_face else "a folder"
-    if not path.is_file():
-        raise ValueError(f"{path}: is not a file; check the path")
+    try:
+        if path.is_dir():
+            if (path / "config.json").is_file():
+                return "a Hugging Face folder"
+            raise ValueError(f"{path}: must be a model file, but is a folder; give a file in it")
+        if not path.is_file():
+            raise ValueError(f"{path}: is not a file; check the path")
+        return None if is_checkpoint(path) else _describe(path)
+    except OSError as error:
+        raise ValueError(f"{path}: must be readable, but: {error}; change its mode") from error
+
+
+def _describe(path: Path) -> str | None:
     try:
         with safe_open(path, "pt") as file:
-            if "asit" in (file.metadata() or {}):
-                return None
-            return _describe_names(
-                "\n".join(file.keys()), otherwise="a safetensors file of another program"
-            )
-    except (SafetensorError, OSError):
-        pass  # only now: its header may begin with any byte, a pickle's too
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise ValueError(f"{path}: must be readable, but {error}; change its mode") from error
+            names = "\n".join(file.keys())
+    except SafetensorError:
+        pass  # only now: a safetensors header may begin with any byte, a pickle's too
+    else:
+        return _describe_names(names, otherwise="a safetensors file of another program")
+    with path.open("rb") as file:
+        start = file.read(4)
     if start == _ZIP_START or start[:1] == _PICKLE_START:
         return _describe_names(_pickled(path), otherwise="a PyTorch checkpoint (pickle)")
     return None
 
 
 def _describe_names(text: str, *, otherwise: str) -> str:
-    return next((words for mark, words in _MARKS if mark in text), otherwise)
+    layout = layout_of_names(text)
+    return otherwise if layout is None else DESCRIPTIONS[layout]
 
 
 def _pickled(path: Path) -> str:

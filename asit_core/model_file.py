@@ -1,37 +1,30 @@
-"""`load`: a model file -> a model with its front end.
+"""Our model files: written by `save_model`, read by `read_model`, opened by `load`.
 
-Two of our formats hold a model: what `asit convert` and fine-tuning write (kind `encoder` or
-`classifier`), and pre-training checkpoints (kind `pretrain`). Files of other programs are named and
-refused: `asit convert` turns them into ours, once, in the open.
+Two of our formats hold a model: what `asit convert` writes (kind `encoder` or `classifier`), and
+pre-training checkpoints (kind `pretrain`). Files of other programs are named and refused:
+`asit convert` turns them into ours, once, in the open.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
-from asit_core.checkpoint import load_checkpoint
+from asit_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from asit_core.classifier import Pool
 from asit_core.embedding import SpectrogramModel
-from asit_core.encoder import EncoderConfig, SpectrogramEncoder
+from asit_core.encoder import EncoderConfig
 from asit_core.foreign_files import describe_foreign_file
+from asit_core.model_weights import HEAD_NORM_EPS, ModelWeights, build_encoder
 from asit_core.spectrogram import LOG_MEL_FLOOR, LogMelConfig
 
 ConfigT = TypeVar("ConfigT", EncoderConfig, LogMelConfig)
 
 # The teacher's where there is one: what is evaluated during pre-training too.
 _PRETRAINED = ("model.teacher.encoder.", "model.student.encoder.")
-
-
-class _Parts(NamedTuple):
-    """What both formats hold, under one name each."""
-
-    encoder: Mapping[str, Any]
-    input_frames: int
-    pad_value: float
-    prefixes: tuple[str, ...]  # of the encoder's weights; the first one present counts
 
 
 def load(
@@ -63,53 +56,122 @@ def load(
             f"{path}: must be an asit model file, but looks like {foreign}; "
             f"convert it: `asit convert {path} MODEL.safetensors --to asit`"
         )
-    tensors, meta = load_checkpoint(path, device=device)
-    try:
-        parts = _parts(path, meta)
-        mean, std = meta["normalization"]["mean"], meta["normalization"]["std"]
-    except KeyError as error:
-        raise ValueError(f"{path}: metadata must hold {error}, but does not") from error
-    config = _config(path, "encoder", EncoderConfig, parts.encoder)
-    front_end = _front_end(path, meta.get("front_end"), front_end)
-    try:
-        # Layers draw initial weights from the global generator; it is put back as it was.
-        with torch.random.fork_rng(devices=[]):
-            encoder = SpectrogramEncoder(config, input_frames=parts.input_frames)
-        model = SpectrogramModel(
-            encoder, front_end=front_end, mean=mean, std=std, pad_value=parts.pad_value
-        )
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    model.encoder.load_state_dict(_weights(path, tensors, parts.prefixes, model.encoder))
+    weights = read_model(path, front_end=front_end)
+    model = SpectrogramModel(
+        build_encoder(weights),
+        front_end=weights.front_end,
+        mean=weights.mean,
+        std=weights.std,
+        pad_value=weights.pad_value,
+    )
     return model.to(device)
 
 
-def _parts(path: Path, meta: Mapping[str, Any]) -> _Parts:
-    match meta.get("kind"):
-        case "encoder" | "classifier":
-            pad_value = meta.get("pad_value", LOG_MEL_FLOOR)
-            return _Parts(meta["encoder"], meta["input_frames"], pad_value, ("encoder.",))
-        case "pretrain":
-            encoder, views = meta["config"]["encoder"], meta["config"]["views"]
-            pad_value = 0.0 if views.get("padding") == "zero" else LOG_MEL_FLOOR
-            return _Parts(encoder, views["crop_frames"], pad_value, _PRETRAINED)
-        case kind:
-            raise ValueError(
-                f"{path}: kind must be encoder, classifier or pretrain, but got {kind!r}"
-            )
+def read_model(path: Path, *, front_end: LogMelConfig | None = None) -> ModelWeights:
+    """Reads a model file of ours, or the evaluated encoder of a pre-training checkpoint.
+
+    Args:
+        path: The file.
+        front_end: As of `load`.
+
+    Raises:
+        ValueError: If it is neither, is damaged, or lacks something; as `load` for the front end.
+    """
+    tensors, meta = load_checkpoint(path)
+    try:
+        match meta.get("kind"):
+            case "encoder" | "classifier":
+                return _model(tensors, meta, front_end)
+            case "pretrain":
+                return _pretrained(tensors, meta, front_end)
+            case kind:
+                raise ValueError(f"kind must be encoder, classifier or pretrain, but got {kind!r}")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-def _front_end(
-    path: Path, fields: Mapping[str, Any] | None, given: LogMelConfig | None
-) -> LogMelConfig:
-    if fields is None:
+def save_model(path: Path, weights: ModelWeights) -> None:
+    """Writes our model file.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    save_checkpoint(
+        path,
+        Checkpoint(
+            weights.tensors,
+            {
+                "kind": "encoder" if weights.pool is None else "classifier",
+                "encoder": dataclasses.asdict(weights.encoder),
+                "input_frames": weights.input_frames,
+                "front_end": dataclasses.asdict(weights.front_end),
+                "normalization": {"mean": weights.mean, "std": weights.std},
+                "pad_value": weights.pad_value,
+                "pool": weights.pool,
+                "head_norm_eps": weights.head_norm_eps,
+                "label_names": weights.label_names,
+                "source": weights.source,
+            },
+        ),
+    )
+
+
+def _model(
+    tensors: dict[str, Tensor], meta: Mapping[str, Any], front_end: LogMelConfig | None
+) -> ModelWeights:
+    normalization = _section(meta, "normalization")
+    pool = meta.get("pool", "mean") if meta["kind"] == "classifier" else None
+    if pool is not None and pool not in get_args(Pool):
+        raise ValueError(f"pool must be one of {', '.join(get_args(Pool))}, but got {pool!r}")
+    names = meta.get("label_names")
+    if not isinstance(names, list | None):
+        raise ValueError(f"label_names must be a list or null, but got {names!r}")
+    return ModelWeights(
+        tensors=tensors,
+        encoder=_config("encoder", EncoderConfig, _section(meta, "encoder")),
+        input_frames=_whole_number(meta, "input_frames"),
+        front_end=_front_end(meta, front_end),
+        mean=_number(normalization, "mean"),
+        std=_number(normalization, "std"),
+        pad_value=_number({"pad_value": LOG_MEL_FLOOR, **meta}, "pad_value"),
+        pool=pool,
+        head_norm_eps=_number({"head_norm_eps": HEAD_NORM_EPS, **meta}, "head_norm_eps"),
+        label_names=None if names is None else tuple(map(str, names)),
+        source=str(meta.get("source", "asit")),
+    )
+
+
+def _pretrained(
+    tensors: dict[str, Tensor], meta: Mapping[str, Any], front_end: LogMelConfig | None
+) -> ModelWeights:
+    config, normalization = _section(meta, "config"), _section(meta, "normalization")
+    views = _section(config, "views")
+    held = (p for p in _PRETRAINED if any(name.startswith(p) for name in tensors))
+    prefix = next(held, _PRETRAINED[0])
+    return ModelWeights(
+        tensors={
+            f"encoder.{name.removeprefix(prefix)}": tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        },
+        encoder=_config("encoder", EncoderConfig, _section(config, "encoder")),
+        input_frames=_whole_number(views, "crop_frames"),
+        front_end=_front_end(meta, front_end),
+        mean=_number(normalization, "mean"),
+        std=_number(normalization, "std"),
+        pad_value=0.0 if views.get("padding") == "zero" else LOG_MEL_FLOOR,
+        source="asit_pretrain",
+    )
+
+
+def _front_end(meta: Mapping[str, Any], given: LogMelConfig | None) -> LogMelConfig:
+    if meta.get("front_end") is None:
         if given is None:
             raise ValueError(
-                f"{path}: holds no front end; pass front_end=LogMelConfig(...) as its log-mels "
-                "were made"
+                "holds no front end; pass front_end=LogMelConfig(...) as its log-mels were made"
             )
         return given
-    held = _config(path, "front_end", LogMelConfig, fields)
+    held = _config("front_end", LogMelConfig, _section(meta, "front_end"))
     if given is not None and given != held:
         differences = ", ".join(
             f"{field.name} {getattr(given, field.name)} for {getattr(held, field.name)}"
@@ -117,46 +179,52 @@ def _front_end(
             if getattr(given, field.name) != getattr(held, field.name)
         )
         raise ValueError(
-            f"{path}: front_end must be the file's own or None, but got {differences}; leave it out"
+            f"front_end must be the file's own or None, but got {differences}; leave it out"
         )
     return held
 
 
-def _config(
-    path: Path, name: str, config_class: type[ConfigT], fields: Mapping[str, Any]
-) -> ConfigT:
-    known = {field.name for field in dataclasses.fields(config_class)}
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise ValueError(
-            f"{path}: {name} must hold known keys only, but got {unknown[0]!r}; upgrade asit"
-        )
+def _config(name: str, config_class: type[ConfigT], fields: Mapping[str, Any]) -> ConfigT:
+    hints = get_type_hints(config_class)
+    for key, value in fields.items():
+        if key not in hints or key.startswith("__"):
+            raise ValueError(f"{name} must hold known keys only, but got {key!r}; upgrade asit")
+        kinds = get_args(hints[key]) or (hints[key],)
+        # The other kinds are the values of a Literal, which the class checks itself.
+        if all(isinstance(kind, type) for kind in kinds) and not _is_one_of(value, kinds):
+            raise ValueError(f"{name}: {key} must be {hints[key]}, but got {value!r}")
     try:
         return config_class(**fields)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {name}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error
 
 
-def _weights(
-    path: Path, tensors: Mapping[str, Tensor], prefixes: tuple[str, ...], model: SpectrogramEncoder
-) -> dict[str, Tensor]:
-    """The encoder's tensors under its own names."""
-    prefix = next((p for p in prefixes if any(name.startswith(p) for name in tensors)), prefixes[0])
-    found = {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
-    for name, value in model.state_dict().items():
-        shape = tuple(found[name].shape) if name in found else None
-        if shape != tuple(value.shape):
-            raise ValueError(
-                f"{path}: {prefix}{name} must have shape {tuple(value.shape)}, "
-                f"but {'is missing' if shape is None else f'has {shape}'}"
-            )
-    unknown = sorted(set(found) - set(model.state_dict()))
-    if unknown:
-        raise ValueError(
-            f"{path}: must hold the weights of its encoder only, but got {prefix}{unknown[0]}"
-        )
-    return found
+def _is_one_of(value: object, kinds: tuple[Any, ...]) -> bool:
+    return type(value) in kinds or (float in kinds and type(value) is int)
+
+
+def _get(fields: Mapping[str, Any], name: str) -> Any:
+    if name not in fields:
+        raise ValueError(f"metadata must hold {name!r}, but does not")
+    return fields[name]
+
+
+def _section(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = _get(fields, name)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be an object, but got {value!r}")
+    return value
+
+
+def _whole_number(fields: Mapping[str, Any], name: str) -> int:
+    value = _get(fields, name)
+    if type(value) is not int:
+        raise ValueError(f"{name} must be a whole number, but got {value!r}")
+    return value
+
+
+def _number(fields: Mapping[str, Any], name: str) -> float:
+    value = _get(fields, name)
+    if type(value) not in (int, float):
+        raise ValueError(f"{name} must be a number, but got {value!r}")
+    return value

@@ -1,21 +1,34 @@
 """Models of other programs, both ways: ASiT, SSAST, AST, Hugging Face's AST, ImageNet weights."""
 
-from asit_core.interop.asit import from_asit, to_asit
+from asit_core.foreign_files import DESCRIPTIONS, Layout
+from asit_core.interop.asit import Network, from_asit, to_asit
 from asit_core.interop.ast import from_ast, to_ast
-from asit_core.interop.conversion import Conversion, ImportOptions, convert, load_any, read_any
+from asit_core.interop.conversion import (
+    Conversion,
+    ImportOptions,
+    Target,
+    convert,
+    load_any,
+    read_any,
+)
 from asit_core.interop.huggingface import from_huggingface, to_huggingface
-from asit_core.interop.imagenet import from_imagenet
-from asit_core.interop.layouts import DESCRIPTIONS, Layout, detect
-from asit_core.interop.ssast import from_ssast, to_ssast
-from asit_core.interop.weights import LoadedModel, ModelWeights, build, read_model, save_model
+from asit_core.interop.imagenet import Channels, from_imagenet
+from asit_core.interop.layouts import detect
+from asit_core.interop.ssast import SsastPool, from_ssast, to_ssast
+from asit_core.model_file import read_model, save_model
+from asit_core.model_weights import LoadedModel, ModelWeights, build
 
 __all__ = [
     "DESCRIPTIONS",
+    "Channels",
     "Conversion",
     "ImportOptions",
     "Layout",
     "LoadedModel",
     "ModelWeights",
+    "Network",
+    "SsastPool",
+    "Target",
     "build",
     "convert",
     "detect",

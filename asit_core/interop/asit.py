@@ -23,13 +23,13 @@ from torch import Tensor
 from asit_core.encoder_config import EncoderConfig
 from asit_core.interop.timm_names import (
     below,
+    check_vit,
     encoder_from_timm,
-    require,
     sizes,
     timm_from_encoder,
     without_wrappers,
 )
-from asit_core.interop.weights import ModelWeights
+from asit_core.model_weights import ModelWeights
 from asit_core.spectrogram import LogMelConfig
 
 Network = Literal["teacher", "student"]
@@ -58,8 +58,8 @@ def from_asit(
     Args:
         checkpoint: The file's content, or the state dict of one network alone.
         network: Which of the two; the paper evaluates the teacher.
-        num_heads: Attention heads; None: one for each 64 of the width, as the program builds them
-            (the paper says half as many).
+        num_heads: Attention heads; None: those of the program's model of this width (the paper
+            says half as many).
         input_bins: Mel bins.
 
     Raises:
@@ -70,7 +70,7 @@ def from_asit(
         raise ValueError(f"network must be one of teacher, student, but got {network!r}")
     state = _network(checkpoint, network)
     vit = below(state, "backbone.")
-    require(vit, ("patch_embed.proj.weight",), what="an ASiT checkpoint")
+    check_vit(vit, what="an ASiT checkpoint, below `backbone.`,")
     patch = tuple(vit["patch_embed.proj.weight"].shape[2:])
     config = EncoderConfig(
         **sizes(vit, num_heads), patch_frames=patch[0], patch_bins=patch[1], input_bins=input_bins
@@ -120,7 +120,13 @@ def _network(checkpoint: Mapping[str, Any], network: Network) -> dict[str, Tenso
     is_whole_file = "teacher" in checkpoint or "student" in checkpoint
     if is_whole_file and network not in checkpoint:
         raise ValueError(f"network must be in the checkpoint, but got {network!r}; take the other")
-    state = without_wrappers(dict(checkpoint[network] if is_whole_file else checkpoint))
+    content = checkpoint[network] if is_whole_file else checkpoint
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{network} must be a state dict, but is a {type(content).__name__}")
+    for name, value in content.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a tensor, but is a {type(value).__name__}")
+    state = without_wrappers({str(name): value for name, value in content.items()})
     return {_old_weight_norm(name): tensor for name, tensor in state.items()}
 
 
@@ -147,8 +153,14 @@ def _pretext(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _centers(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {
-        f"{task}.center.value_K": checkpoint[loss]["center"].flatten()
-        for loss, task in _CENTERS.items()
-        if isinstance(checkpoint.get(loss), Mapping) and "center" in checkpoint[loss]
-    }
+    centers = {}
+    for loss, task in _CENTERS.items():
+        held = checkpoint.get(loss)
+        if not isinstance(held, Mapping) or "center" not in held:
+            continue
+        if not isinstance(held["center"], Tensor):
+            raise ValueError(
+                f"{loss}.center must be a tensor, but is a {type(held['center']).__name__}"
+            )
+        centers[f"{task}.center.value_K"] = held["center"].flatten()
+    return centers

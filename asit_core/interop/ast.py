@@ -16,13 +16,13 @@ from asit_core.encoder_config import EncoderConfig, patch_fields
 from asit_core.interop.grids import PatchGrid, find_grid
 from asit_core.interop.timm_names import (
     below,
+    check_vit,
     encoder_from_timm,
-    require,
     sizes,
     timm_from_encoder,
     without_wrappers,
 )
-from asit_core.interop.weights import ModelWeights
+from asit_core.model_weights import ModelWeights
 from asit_core.positions import PositionAdaptation
 from asit_core.spectrogram import LogMelConfig
 
@@ -62,8 +62,7 @@ def split(state: dict[str, Tensor]) -> AstParts:
         ValueError: If there is no transformer below `v.`, or its kernel has several channels.
     """
     state = without_wrappers(state)
-    names = ("v.cls_token", "v.pos_embed", "v.patch_embed.proj.weight", "v.norm.weight")
-    require(state, names, what="an AST or SSAST checkpoint")
+    check_vit(below(state, "v."), what="an AST or SSAST checkpoint, below `v.`,")
     channels = state["v.patch_embed.proj.weight"].shape[1]
     if channels != 1:
         raise ValueError(f"v.patch_embed.proj.weight must have one channel, but has {channels}")
@@ -102,6 +101,7 @@ def assemble(
         front_end=LogMelConfig(sample_rate_hz=16000, num_mel_bins=input_bins),
         pad_value=0.0,  # the loaders append zeros to the log-mels, before they normalise
         pool=pool if head else None,
+        notes=grid.notes,
         source=source,
     )
 
@@ -118,7 +118,7 @@ def from_ast(
 
     Args:
         state: As published, with or without the prefix `module.`.
-        num_heads: Attention heads; None: one for each 64 of the width, as published.
+        num_heads: Attention heads; None: those of the published model of this width.
         input_frames: Clip length, where the positions fit several.
         stride: Frames and bins from patch to patch, likewise.
         input_bins: Mel bins; None: 128.
@@ -129,7 +129,7 @@ def from_ast(
     parts = split(state)
     if parts.rest:
         raise ValueError(f"an AST checkpoint must hold its keys only, but got {min(parts.rest)!r}")
-    bins = input_bins or max(INPUT_BINS, parts.patch[1])
+    bins = max(INPUT_BINS, parts.patch[1]) if input_bins is None else input_bins
     grid = find_grid(
         parts.num_patches,
         patch=parts.patch,

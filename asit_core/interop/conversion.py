@@ -4,15 +4,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from asit_core.foreign_files import DESCRIPTIONS, Layout
 from asit_core.interop.asit import Network, from_asit
 from asit_core.interop.ast import from_ast
 from asit_core.interop.files import tensors_of
 from asit_core.interop.huggingface_folder import export_notes, read_folder, write_folder
 from asit_core.interop.imagenet import Channels, from_imagenet
-from asit_core.interop.layouts import DESCRIPTIONS, Layout, detect
-from asit_core.interop.ssast import from_ssast
-from asit_core.interop.weights import LoadedModel, ModelWeights, build, read_model, save_model
-from asit_core.model_file import load
+from asit_core.interop.layouts import detect
+from asit_core.interop.ssast import SsastPool, from_ssast
+from asit_core.model_file import read_model, save_model
+from asit_core.model_weights import LoadedModel, ModelWeights, build
 
 Target = Literal["asit", "hf"]
 
@@ -21,7 +22,7 @@ _TAKES: dict[Layout, tuple[str, ...]] = {
     "model": (),
     "pretrain": (),
     "asit": ("network", "num_heads", "input_bins"),
-    "ssast": _GRID,
+    "ssast": (*_GRID, "pool"),
     "ast": _GRID,
     "hf": (),
     "imagenet": (*_GRID, "channels"),
@@ -40,11 +41,12 @@ class ImportOptions:
         input_frames: Length of the clips.
         stride: Frames and bins from patch to patch.
         input_bins: Mel bins.
+        pool: What the head of a fine-tuned SSAST takes.
         channels: How the colours of ImageNet weights become one channel.
         sample_rate_hz: Of the front end, where it is not the program's.
         mean: Of the log-mels the model was trained on, where it is not AudioSet's.
         std: Their deviation, likewise.
-        drop_head: Leave a classifier's head out.
+        drop_head: Leave a classifier's head out; refused where there is none.
     """
 
     layout: Literal["ast", "ssast"] | None = None
@@ -53,6 +55,7 @@ class ImportOptions:
     input_frames: int | None = None
     stride: tuple[int, int] | None = None
     input_bins: int | None = None
+    pool: SsastPool | None = None
     channels: Channels | None = None
     sample_rate_hz: int | None = None
     mean: float | None = None
@@ -80,7 +83,8 @@ def convert(
         options: What the file does not say.
 
     Returns:
-        What was found, its weights, and in which points the result differs from the source.
+        What was found, its weights, what was guessed in reading them, and in which points the
+        result differs from the source.
 
     Raises:
         ValueError: If `src` is of no known layout or does not fit its layout, an option is missing
@@ -95,12 +99,12 @@ def convert(
     layout, weights = read_any(src, options)
     if to == "asit":
         save_model(dst, weights)
-        return Conversion(layout, weights, [])
+        return Conversion(layout, weights, [*weights.notes])
     try:
         write_folder(dst, weights)
     except ValueError as error:
         raise ValueError(f"{src}: {error}") from error
-    return Conversion(layout, weights, export_notes(weights))
+    return Conversion(layout, weights, [*weights.notes, *export_notes(weights)])
 
 
 def load_any(path: Path | str, options: ImportOptions | None = None) -> LoadedModel:
@@ -130,10 +134,8 @@ def read_any(path: Path, options: ImportOptions | None = None) -> tuple[Layout, 
         if name not in _TAKES[layout]:
             raise ValueError(f"{path}: {name} must be left out for {DESCRIPTIONS[layout]}")
     match layout:
-        case "model":
+        case "model" | "pretrain":
             weights = read_model(path)
-        case "pretrain":
-            weights = _pretrained(path)
         case "hf":
             weights = read_folder(path)
         case _:
@@ -141,7 +143,10 @@ def read_any(path: Path, options: ImportOptions | None = None) -> tuple[Layout, 
                 weights = _from_content(layout, content, given)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
-    return layout, _with_options(weights, options)
+    try:
+        return layout, _with_options(weights, options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _from_content(layout: Layout, content: Any, given: dict[str, Any]) -> ModelWeights:
@@ -179,23 +184,14 @@ def _with_options(weights: ModelWeights, options: ImportOptions) -> ModelWeights
         mean=weights.mean if options.mean is None else options.mean,
         std=weights.std if options.std is None else options.std,
     )
-    if not options.drop_head or weights.pool is None:
+    if not options.drop_head:
+        if weights.num_classes == 1:
+            raise ValueError(
+                "its head must have at least 2 outputs, but has 1; leave it out with drop_head "
+                "(--drop-head)"
+            )
         return weights
+    if weights.pool is None:
+        raise ValueError("drop_head must be left out for a model without a head")
     tensors = {n: t for n, t in weights.tensors.items() if not n.startswith("head.")}
     return replace(weights, tensors=tensors, pool=None, label_names=None)
-
-
-def _pretrained(path: Path) -> ModelWeights:
-    """The evaluated encoder of our own pre-training checkpoint."""
-    model = load(path)
-    encoder = model.encoder
-    return ModelWeights(
-        tensors={f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()},
-        encoder=encoder.config,
-        input_frames=encoder.input_frames,
-        front_end=model.log_mel.config,
-        mean=model.mean,
-        std=model.std,
-        pad_value=model.pad_value,
-        source="asit_pretrain",
-    )

@@ -43,7 +43,7 @@ def read_foreign(path: Path) -> Any:
             f"{path}: must hold tensors and plain values only, but holds a {found[1]}, which is "
             "not loaded from a file; save it again without"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # bytes that are no pickle stop the unpickler in any way they like
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: must be a checkpoint of PyTorch, but: {reason}") from error
 

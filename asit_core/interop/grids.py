@@ -1,13 +1,17 @@
 """Which grid of patches a number of positions stands for.
 
 A fine-tuned AST or SSAST does not say how its patches overlapped or how long its clips were; the
-number of its positions does, as long as they were one of the lengths the published recipes use.
+number of its positions does, as long as it was one of the published recipes. What else the number
+would fit is kept beside the grid that was taken, to be shown.
 """
 
 from typing import NamedTuple
 
 PUBLISHED_FRAMES = (1024, 512, 128)
 """Clip lengths of AST's and SSAST's recipes: AudioSet, ESC-50, Speech Commands."""
+
+_SQUARE, _SQUARE_STEPS = (16, 16), (16, 14, 12, 10)
+_FRAMES, _FRAME_STEPS = 2, (2, 1)  # of a patch as high as the spectrogram
 
 
 class PatchGrid(NamedTuple):
@@ -17,10 +21,22 @@ class PatchGrid(NamedTuple):
     stride: tuple[int, int]
     columns: int
     rows: int
+    others: tuple["PatchGrid", ...] = ()  # which as many positions fill too
 
     def __str__(self) -> str:
         """As in `12 rows x 101 columns (stride 10)`."""
         return f"{self.rows} rows x {self.columns} columns (stride {self.stride[0]})"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was guessed, and the option that would say otherwise."""
+        if not self.others:
+            return ()
+        listed = "; ".join(map(str, self.others))
+        return (
+            f"took {self} for the published recipe's, but as many positions also fill {listed}; "
+            "if it is one of these, give stride and input_frames",
+        )
 
 
 def find_grid(
@@ -41,8 +57,13 @@ def find_grid(
             are taken to overlap alike, and patches as high as the spectrogram in time alone.
         input_frames: Length of the clips, where known.
 
+    Returns:
+        The grid; where neither option is given, one of a published recipe (a stride of 10, 12, 14
+        or 16, or of 1 or 2 frames, and one of `PUBLISHED_FRAMES`), with the others that would fit.
+
     Raises:
-        ValueError: If no grid fits, or several do and neither option decides.
+        ValueError: If no grid fits, or the options given do not decide, or neither is given and
+            the published recipes do not.
     """
     if patch[1] > input_bins:
         raise ValueError(f"input_bins must be at least {patch[1]} (a patch), but got {input_bins}")
@@ -54,13 +75,16 @@ def find_grid(
         for candidate in strides
         if (grid := _grid(num_patches, patch, input_bins, candidate)) is not None
     ]
+    is_told = stride is not None or input_frames is not None
+    likely = grids if is_told else [g for g in grids if _is_published(g.stride, patch, input_bins)]
     lengths = PUBLISHED_FRAMES if input_frames is None else (input_frames,)
-    fitted = [_with_length(grid, patch, lengths) for grid in grids]
+    fitted = [_with_length(grid, patch, lengths) for grid in likely]
     chosen = [grid for grid in fitted if grid is not None]
-    if input_frames is None and not chosen and len(grids) == 1:
+    if stride is not None and input_frames is None and not chosen:
         chosen = grids
     if len(chosen) == 1:
-        return chosen[0]
+        others = () if is_told else tuple(g for g in grids if g.stride != chosen[0].stride)
+        return chosen[0]._replace(others=others)
     size = f"{num_patches} positions of patches {patch[0]} x {patch[1]} over {input_bins} bins"
     if not grids or (input_frames is not None and not chosen):
         raise ValueError(
@@ -69,7 +93,16 @@ def find_grid(
             "give another stride, input_frames or input_bins"
         )
     listed = "; ".join(map(str, chosen or grids))
-    raise ValueError(f"{size} must mean one grid, but may be {listed}; give stride or input_frames")
+    raise ValueError(
+        f"{size} must mean one grid of a published recipe, but may be {listed}; "
+        "give stride or input_frames"
+    )
+
+
+def _is_published(stride: tuple[int, int], patch: tuple[int, int], input_bins: int) -> bool:
+    if patch == _SQUARE:
+        return stride[0] in _SQUARE_STEPS
+    return patch == (_FRAMES, input_bins) and stride[0] in _FRAME_STEPS
 
 
 def _strides(patch: tuple[int, int], input_bins: int) -> list[tuple[int, int]]:

@@ -13,8 +13,14 @@ import torch
 from torch import Tensor
 
 from asit_core.encoder_config import EncoderConfig, patch_fields
-from asit_core.interop.timm_names import below, encoder_from_timm, require, timm_from_encoder
-from asit_core.interop.weights import AUDIOSET_MEAN, AUDIOSET_STD, ModelWeights
+from asit_core.interop.timm_names import (
+    below,
+    check_vit,
+    encoder_from_timm,
+    require,
+    timm_from_encoder,
+)
+from asit_core.model_weights import AUDIOSET_MEAN, AUDIOSET_STD, ModelWeights
 from asit_core.spectrogram import LogMelConfig
 
 MODEL_TYPE = "audio-spectrogram-transformer"
@@ -54,6 +60,13 @@ DEFAULTS = {
 }
 """What a key that is absent from `config.json` means."""
 
+_EXTRACTOR_DEFAULTS = {
+    "sampling_rate": 16000,
+    "mean": AUDIOSET_MEAN,
+    "std": AUDIOSET_STD,
+    "do_normalize": True,
+}
+
 
 def from_huggingface(
     state: dict[str, Tensor], config: dict[str, Any], extractor: dict[str, Any] | None = None
@@ -66,20 +79,20 @@ def from_huggingface(
         extractor: Content of `preprocessor_config.json`; None: the extractor's defaults.
 
     Raises:
-        ValueError: If names or shapes do not fit the configuration, or the activation is not GELU.
+        ValueError: If a value is of another kind, names or shapes do not fit the configuration, or
+            the activation is not GELU.
     """
-    config, extractor = {**DEFAULTS, **config}, extractor or {}
+    labels = _labels(config)
+    config, extractor = _filled(DEFAULTS, config), _filled(_EXTRACTOR_DEFAULTS, extractor or {})
     if config["hidden_act"] != "gelu":
         raise ValueError(f"hidden_act must be 'gelu', but got {config['hidden_act']!r}")
-    if not isinstance(config["patch_size"], int):
-        raise ValueError(f"patch_size must be one whole number, but got {config['patch_size']!r}")
     head = {
         f"head.{ours}.{kind}": state[f"{theirs}.{kind}"]
         for ours, theirs in _HEAD.items()
         for kind in ("weight", "bias")
         if f"{theirs}.{kind}" in state
     }
-    names = [config.get("id2label", {}).get(str(index)) for index in range(_num_classes(head))]
+    names = [labels.get(str(index)) for index in range(_num_classes(head))]
     is_named = all(names) and names != [f"LABEL_{index}" for index in range(len(names))]
     bins, patch = config["num_mel_bins"], config["patch_size"]
     return ModelWeights(
@@ -100,12 +113,12 @@ def from_huggingface(
         input_frames=config["max_length"],
         # The extractor cuts and windows as AST's loader does, but leaves the clip's mean in.
         front_end=LogMelConfig(
-            sample_rate_hz=extractor.get("sampling_rate", 16000),
+            sample_rate_hz=extractor["sampling_rate"],
             num_mel_bins=bins,
             subtract_mean=False,
         ),
-        mean=extractor.get("mean", AUDIOSET_MEAN) if extractor.get("do_normalize", True) else 0.0,
-        std=extractor.get("std", AUDIOSET_STD) if extractor.get("do_normalize", True) else 0.5,
+        mean=extractor["mean"] if extractor["do_normalize"] else 0.0,
+        std=extractor["std"] if extractor["do_normalize"] else 0.5,
         pad_value=0.0,
         pool="class_tokens" if head else None,
         head_norm_eps=config["layer_norm_eps"],
@@ -143,6 +156,34 @@ def to_huggingface(weights: ModelWeights) -> tuple[dict[str, Tensor], dict[str, 
     return state, _config(weights)
 
 
+def _filled(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The keys of `defaults` with what is given.
+
+    Raises:
+        ValueError: If a value is not of its default's kind.
+    """
+    filled = {name: given.get(name, default) for name, default in defaults.items()}
+    for name, value in filled.items():
+        kind = type(defaults[name])
+        if kind is bool and type(value) is not bool:
+            rule = "true or false"
+        elif kind is int and (type(value) is not int or value < 1):
+            rule = "a whole number of at least 1"
+        elif kind is float and type(value) not in (int, float):
+            rule = "a number"
+        else:
+            continue
+        raise ValueError(f"{name} must be {rule}, but got {value!r}")
+    return filled
+
+
+def _labels(config: dict[str, Any]) -> dict[str, Any]:
+    labels = config.get("id2label", {})
+    if not isinstance(labels, dict):
+        raise ValueError(f"id2label must map numbers to names, but got {labels!r}")
+    return labels
+
+
 def _timm_names(state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
     """The encoder's tensors under timm's names.
 
@@ -158,11 +199,19 @@ def _timm_names(state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, T
                 names[f"blocks.{index}.{ours}.{kind}"] = name
     require(base, names.values(), what="a Hugging Face AST")
     vit = {ours: base[theirs] for ours, theirs in names.items()}
+    check_vit(vit, what="a Hugging Face AST")
+    width = config["hidden_size"]
     used = set(names.values())
     for index in range(config["num_hidden_layers"]):
         for kind in ("weight", "bias") if config["qkv_bias"] else ("weight",):
             parts = [f"encoder.layer.{index}.attention.attention.{name}.{kind}" for name in _QKV]
             require(base, parts, what="a Hugging Face AST")
+            shape = (width, width)[: 2 if kind == "weight" else 1]
+            for name in parts:
+                if tuple(base[name].shape) != shape:
+                    raise ValueError(
+                        f"{name} must have shape {shape}, but has {tuple(base[name].shape)}"
+                    )
             vit[f"blocks.{index}.attn.qkv.{kind}"] = torch.cat([base[name] for name in parts])
             used |= set(parts)
         weight = vit[f"blocks.{index}.attn.qkv.weight"]

@@ -12,9 +12,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from asit_core.interop.files import read_foreign
+from asit_core.interop.files import read_foreign, tensors_of
 from asit_core.interop.huggingface import MODEL_TYPE, from_huggingface, to_huggingface
-from asit_core.interop.weights import ModelWeights
+from asit_core.model_weights import ModelWeights
 from asit_core.spectrogram import LogMelConfig
 
 
@@ -34,9 +34,10 @@ def read_folder(folder: Path) -> ModelWeights:
     path = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
     extractor_path = folder / "preprocessor_config.json"
     extractor = _read_json(extractor_path) if extractor_path.is_file() else {}
+    content = read_foreign(path)
     try:
-        return from_huggingface(read_foreign(path), config, extractor)
-    except (TypeError, KeyError, ValueError) as error:
+        return from_huggingface(tensors_of(content), config, extractor)
+    except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
 
 
@@ -79,6 +80,13 @@ def export_notes(weights: ModelWeights) -> list[str]:
         num_mel_bins=front_end.num_mel_bins,
         subtract_mean=front_end.subtract_mean,
     )
+    if weights.pad_value != 0.0:
+        notes.append(
+            "ASTFeatureExtractor follows a short clip with log-mels of 0, this model's training "
+            f"with {weights.pad_value:g}"
+        )
+    if weights.part("pretext"):
+        notes.append("what belongs to its pre-training tasks is left out: AST's classes lack it")
     if front_end.subtract_mean:
         notes.append("ASTFeatureExtractor does not remove the clip's mean first, as this model's")
     if front_end != plain:

@@ -13,12 +13,13 @@ from typing import Literal
 from torch import Tensor
 
 from asit_core.encoder import EncoderConfig, SpectrogramEncoder
-from asit_core.interop.timm_names import encoder_from_timm, require, sizes
-from asit_core.interop.weights import ModelWeights
+from asit_core.interop.timm_names import check_vit, encoder_from_timm, sizes
+from asit_core.model_weights import ModelWeights
 from asit_core.spectrogram import LogMelConfig
 
 Channels = Literal["sum", "mean"]
 
+_STEP = 10  # of AST
 _HEADS = ("head.", "head_dist.", "fc_norm.")
 
 
@@ -26,7 +27,7 @@ def from_imagenet(
     state: dict[str, Tensor],
     *,
     input_frames: int = 1024,
-    stride: tuple[int, int] = (10, 10),
+    stride: tuple[int, int] | None = None,
     input_bins: int = 128,
     channels: Channels = "sum",
     num_heads: int | None = None,
@@ -36,10 +37,10 @@ def from_imagenet(
     Args:
         state: Of a `vit_*` or `deit_*` model with square patches and learned positions.
         input_frames: Length of the clips.
-        stride: Frames and bins from patch to patch.
+        stride: Frames and bins from patch to patch; None: 10, as AST, or the patch if smaller.
         input_bins: Mel bins.
         channels: How the colours become one channel: `sum` as AST's program, `mean` as its paper.
-        num_heads: Attention heads; None: one for each 64 of the width, as in every ViT and DeiT.
+        num_heads: Attention heads; None: those of the ViT or DeiT of this width.
 
     Raises:
         ValueError: If the weights are not such a model's, or the clips cannot be cut so.
@@ -47,7 +48,7 @@ def from_imagenet(
     if channels not in ("sum", "mean"):
         raise ValueError(f"channels must be one of sum, mean, but got {channels!r}")
     vit = {name: tensor for name, tensor in state.items() if not name.startswith(_HEADS)}
-    require(vit, ("patch_embed.proj.weight",), what="ImageNet weights")
+    check_vit(vit, what="ImageNet weights")
     kernel_DCHW = vit["patch_embed.proj.weight"]
     vit["patch_embed.proj.weight"] = (
         kernel_DCHW.sum(1, keepdim=True) if channels == "sum" else kernel_DCHW.mean(1, keepdim=True)
@@ -61,6 +62,7 @@ def from_imagenet(
             f"patches of {kernel_DCHW.shape[2]} x {kernel_DCHW.shape[3]} pixels"
         )
     length = kernel_DCHW.shape[2]
+    step = min(_STEP, length)
     picture = EncoderConfig(
         **fields,
         patch_frames=length,
@@ -79,7 +81,9 @@ def from_imagenet(
     )
     encoder = SpectrogramEncoder(picture, input_frames=side * length)
     encoder.load_state_dict(of_picture.part("encoder"))
-    encoder = encoder.refitted(input_frames=input_frames, stride=stride, input_bins=input_bins)
+    encoder = encoder.refitted(
+        input_frames=input_frames, stride=stride or (step, step), input_bins=input_bins
+    )
     return replace(
         of_picture,
         tensors={f"encoder.{name}": value for name, value in encoder.state_dict().items()},

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
-_WIDTH_OF_A_HEAD = 64  # of every ViT and DeiT that AST, SSAST and ASiT build on
+_HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16}  # ViT and DeiT tiny, small, base and large
+_DIMENSIONS = {
+    "cls_token": 3,
+    "pos_embed": 3,
+    "patch_embed.proj.weight": 4,
+    "blocks.0.mlp.fc1.weight": 2,
+}
 
 Image = Literal["mel_time", "time_mel"]
 
@@ -76,26 +82,48 @@ def require(state: dict[str, Tensor], names: Iterable[str], *, what: str) -> Non
         raise ValueError(f"{what} must hold {missing[0]!r}, but does not")
 
 
+def check_vit(state: dict[str, Tensor], *, what: str) -> None:
+    """Refuses a state dict that cannot be taken for timm's.
+
+    Args:
+        state: Under timm's names.
+        what: What it should be, for the message.
+
+    Raises:
+        ValueError: Naming the tensor that is missing or has other dimensions.
+    """
+    require(state, _DIMENSIONS, what=what)
+    for name, num_dims in _DIMENSIONS.items():
+        shape = tuple(state[name].shape)
+        if len(shape) != num_dims or 0 in shape:
+            raise ValueError(f"{name} must have {num_dims} dimensions, none empty, but has {shape}")
+    shape = tuple(state["cls_token"].shape)
+    if "dist_token" in state and tuple(state["dist_token"].shape) != shape:
+        raise ValueError(
+            f"dist_token must have cls_token's shape {shape}, "
+            f"but has {tuple(state['dist_token'].shape)}"
+        )
+
+
 def sizes(state: dict[str, Tensor], num_heads: int | None) -> dict[str, Any]:
     """Width, depth, heads and MLP ratio of timm's state dict, as fields of `EncoderConfig`.
 
     Args:
-        state: timm's.
-        num_heads: None: a head is 64 wide, as in every published model; weights do not say.
+        state: timm's, checked.
+        num_heads: None: what the published models of this width have; weights do not say.
 
     Raises:
-        ValueError: If the names are not timm's, or heads 64 wide do not fit.
+        ValueError: If there is no published model of this width, and no `num_heads` is given.
     """
-    names = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
-    require(state, names, what="a vision transformer")
     width = state["cls_token"].shape[-1]
     if num_heads is None:
-        if width % _WIDTH_OF_A_HEAD:
-            raise ValueError(
-                f"embed_dim must be a multiple of {_WIDTH_OF_A_HEAD} for num_heads to be known, "
-                f"but got {width}; give num_heads"
-            )
-        num_heads = width // _WIDTH_OF_A_HEAD
+        num_heads = _HEADS_OF_WIDTH.get(width)
+    if num_heads is None:
+        known = ", ".join(map(str, _HEADS_OF_WIDTH))
+        raise ValueError(
+            f"give num_heads: it must be known, but weights do not show it and embed_dim is "
+            f"{width}, none of the published {known}"
+        )
     blocks = {int(found[1]) for name in state if (found := _BLOCK.match(name))}
     return {
         "embed_dim": width,

@@ -3,46 +3,25 @@
 import json
 import math
 import re
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from asit_core.interop import DESCRIPTIONS, Conversion, ImportOptions
+from asit_core.interop import (
+    DESCRIPTIONS,
+    Channels,
+    Conversion,
+    ImportOptions,
+    Network,
+    SsastPool,
+    Target,
+)
 from asit_core.interop import convert as convert_model
 from asit_platform.errors import PlatformError
 from asit_platform.words import plural
 
 _STRIDE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
-
-
-class Target(StrEnum):
-    """What to make."""
-
-    ASIT = "asit"
-    HF = "hf"
-
-
-class Layout(StrEnum):
-    """Whose keys they are, where two programs share them."""
-
-    AST = "ast"
-    SSAST = "ssast"
-
-
-class Network(StrEnum):
-    """Which network of an ASiT checkpoint."""
-
-    TEACHER = "teacher"
-    STUDENT = "student"
-
-
-class Channels(StrEnum):
-    """How colours become one channel."""
-
-    SUM = "sum"
-    MEAN = "mean"
 
 
 def convert(
@@ -64,7 +43,7 @@ def convert(
         typer.Option(help="A model file of ours, or a Hugging Face folder.", show_default=False),
     ],
     layout: Annotated[
-        Layout | None,
+        Literal["ast", "ssast"] | None,
         typer.Option(help="Where SRC may be an AST or a fine-tuned SSAST: which."),
     ] = None,
     network: Annotated[
@@ -84,7 +63,12 @@ def convert(
         int | None, typer.Option(min=1, help="Mel bins, where SRC leaves them open: else 128.")
     ] = None,
     num_heads: Annotated[
-        int | None, typer.Option(min=1, help="Attention heads, where they are not 64 wide.")
+        int | None,
+        typer.Option(min=1, help="Attention heads, where no published model is as wide."),
+    ] = None,
+    pool: Annotated[
+        SsastPool | None,
+        typer.Option(help="What the head of a fine-tuned SSAST takes; mean if left out."),
     ] = None,
     channels: Annotated[
         Channels | None,
@@ -106,20 +90,21 @@ def convert(
 ) -> None:
     """Turn a model of another program into one of ours, or into a Hugging Face folder."""
     options = ImportOptions(
-        layout=None if layout is None else layout.value,
-        network=None if network is None else network.value,
+        layout=layout,
+        network=network,
         num_heads=num_heads,
         input_frames=input_frames,
         stride=None if stride is None else _parse_stride(stride),
         input_bins=input_bins,
-        channels=None if channels is None else channels.value,
+        pool=pool,
+        channels=channels,
         sample_rate_hz=sample_rate,
         mean=mean,
         std=std,
         drop_head=drop_head,
     )
     try:
-        done = convert_model(src, dst, to=to.value, options=options)
+        done = convert_model(src, dst, to=to, options=options)
     except (ValueError, OSError) as error:
         raise PlatformError(str(error)) from error
     summary = _summary(src, dst, to, done)
@@ -145,7 +130,7 @@ def _summary(src: Path, dst: Path, to: Target, done: Conversion) -> dict[str, An
         "layout": done.layout,
         "description": DESCRIPTIONS[done.layout],
         "dst": str(dst),
-        "to": to.value,
+        "to": to,
         "embed_dim": encoder.embed_dim,
         "depth": encoder.depth,
         "num_heads": encoder.num_heads,
@@ -160,7 +145,7 @@ def _summary(src: Path, dst: Path, to: Target, done: Conversion) -> dict[str, An
             for name, tensor in weights.tensors.items()
             if name.startswith("encoder.")
         ),
-        "num_classes": len(weights.tensors["head.1.bias"]) if weights.pool is not None else None,
+        "num_classes": weights.num_classes or None,
         "pool": weights.pool,
         "sample_rate_hz": weights.front_end.sample_rate_hz,
         "mean": weights.mean,

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from asit_core.checkpoint import Checkpoint, save_checkpoint
-from asit_core.interop import ModelWeights, save_model
-from asit_core.model_file import load
+from asit_core.interop import ModelWeights, load_any, save_model
+from asit_core.model_file import load, read_model
 from asit_core.pretrainer import PretextConfig, PretrainConfig, Pretrainer
 from asit_core.seeding import stream
 from asit_core.spectrogram import LOG_MEL_FLOOR, LogMelConfig
@@ -69,7 +69,9 @@ def test_a_model_is_what_was_saved(tmp_path, pretrainer, kind):
         saved = _pretrain_checkpoint(pretrainer, front_end=asdict(FRONT_END))
     else:
         saved = _model_file(pretrainer, kind=kind)
-        saved.tensors["head.1.weight"] = torch.zeros(5, 16)
+    if kind == "classifier":
+        shapes = {"0.weight": (16,), "0.bias": (16,), "1.weight": (5, 16), "1.bias": (5,)}
+        saved.tensors.update({f"head.{name}": torch.zeros(s) for name, s in shapes.items()})
     save_checkpoint(tmp_path / "model.safetensors", saved)
     state = torch.get_rng_state()
     model = load(str(tmp_path / "model.safetensors"))
@@ -163,8 +165,18 @@ def test_padding_is_what_the_model_was_trained_on(tmp_path, pretrainer):
         ),
         ({"encoder": {"embed_dim": 16}}, "encoder: .*missing"),
         ({"front_end": {"sample_rate_hz": 0}}, "front_end: sample_rate_hz must be > 0, but got 0"),
-        ({"front_end": {"num_mel_bins": 64}}, "num_mel_bins must be 16 .* but got 64"),
+        ({"front_end": {"num_mel_bins": 64}}, "num_mel_bins must be 16, .* but got 64"),
         ({"normalization": {"mean": 0.0}}, "metadata must hold 'std', but does not"),
+        ({"normalization": None}, "normalization must be an object, but got None"),
+        ({"normalization": {"mean": "x", "std": 1}}, "mean must be a number, but got 'x'"),
+        ({"input_frames": "1"}, "input_frames must be a whole number, but got '1'"),
+        ({"encoder": []}, r"encoder must be an object, but got \[\]"),
+        ({"encoder": {"embed_dim": "16"}}, "encoder: embed_dim must be .*int.*, but got '16'"),
+        ({"label_names": "dog"}, "label_names must be a list or null, but got 'dog'"),
+        ({"kind": "classifier", "pool": "max"}, "pool must be one of mean, .* but got 'max'"),
+        ({"kind": "classifier"}, "head.1.weight must have 2 dimensions, but is missing"),
+        ({"kind": "pretrain"}, "metadata must hold 'config', but does not"),
+        ({"kind": "pretrain", "config": {"views": 1}}, "views must be an object, but got 1"),
         ({"input_frames": 3}, "input_frames must be at least patch_frames .* but got 3"),
         ({"input_frames": 64}, r"encoder.pos_embed must have shape \(1, 17, 16\), but has \(1, 9,"),
     ],
@@ -173,10 +185,11 @@ def test_padding_is_what_the_model_was_trained_on(tmp_path, pretrainer):
 def test_a_damaged_model_file_says_what_is_wrong(tmp_path, pretrainer, meta, message):
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, _model_file(pretrainer, **meta))
-    with pytest.raises(ValueError, match=message) as caught:
-        load(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
+    for read in (load, read_model):
+        with pytest.raises(ValueError, match=message) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
 
 
 def test_missing_and_unknown_weights_are_named(tmp_path, pretrainer):
@@ -188,7 +201,7 @@ def test_missing_and_unknown_weights_are_named(tmp_path, pretrainer):
         load(path)
     saved.tensors.update({"encoder.norm.bias": bias, "encoder.norm.gain": bias.clone()})
     save_checkpoint(path, saved)
-    with pytest.raises(ValueError, match=r"weights of its encoder only, but got encoder.norm.gain"):
+    with pytest.raises(ValueError, match=r"must be the model's only, but got 'encoder.norm.gain'"):
         load(path)
 
 
@@ -211,10 +224,10 @@ TIMM = _names("patch_embed.proj.weight", "cls_token")
 @pytest.mark.parametrize(
     ("content", "looks"),
     [
-        (ASIT, "an ASiT training checkpoint"),
+        (ASIT, "a training checkpoint of the released ASiT program"),
         (SSAST, "an SSAST checkpoint"),
-        (AST, "an AST or fine-tuned SSAST checkpoint"),
-        (HUGGING_FACE, "Hugging Face AST weights"),
+        (AST, "an AST or fine-tuned SSAST checkpoint, whose keys are the same"),
+        (HUGGING_FACE, "a Hugging Face AST model"),
         (TIMM, "ImageNet ViT or DeiT weights of timm"),
         ({"weights": 1.0}, r"a PyTorch checkpoint \(pickle\)"),
     ],
@@ -243,13 +256,14 @@ def test_nothing_in_a_foreign_pickle_is_run(tmp_path):
 
 def test_safetensors_and_folders_of_others(tmp_path):
     save_file(HUGGING_FACE, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="looks like Hugging Face AST weights"):
+    with pytest.raises(ValueError, match="looks like a Hugging Face AST model"):
         load(tmp_path / "model.safetensors")
     save_file(_names("weight"), tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="looks like a safetensors file of another program"):
         load(tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="looks like a folder"):
+    with pytest.raises(ValueError, match="must be a model file, but is a folder; give") as caught:
         load(tmp_path)
+    assert "asit convert" not in str(caught.value)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="looks like a Hugging Face folder; convert it"):
         load(tmp_path)
@@ -262,3 +276,9 @@ def test_what_is_no_model_at_all(tmp_path):
         (tmp_path / "sound.wav").write_bytes(content)
         with pytest.raises(ValueError, match=r"sound\.wav: must be a readable checkpoint"):
             load(tmp_path / "sound.wav")
+
+
+def test_a_path_that_the_system_refuses_is_an_error_of_one_line(tmp_path):
+    for read in (load, load_any):
+        with pytest.raises(ValueError, match=r"x: must be readable, but: .*too long"):
+            read(tmp_path / (300 * "x"))

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from asit_core import seeding
 from asit_core.interop import from_ast, load_any, read_model, save_model, to_ast
-from asit_core.interop.weights import ModelWeights
+from asit_core.model_weights import ModelWeights
 from asit_platform.convert import convert
 from asit_platform.errors import PlatformError
 
@@ -30,7 +30,7 @@ def _refused(*arguments: object) -> str:
 @pytest.fixture
 def ast_file(tmp_path):
     """An AST as published, one block deep, on clips of 128 frames."""
-    width, num_patches = 64, 144
+    width, num_patches = 192, 144
     shapes = {
         "v.cls_token": (1, 1, width),
         "v.dist_token": (1, 1, width),
@@ -65,7 +65,7 @@ def test_a_checkpoint_becomes_a_model_file_and_a_folder(ast_file, tmp_path):
     assert result.exit_code == 0, result.output
     assert result.output == (
         f"{ast_file}: an AST checkpoint\n"
-        "  1 block of width 64, 1 head, 2 class tokens, 0.1 M parameters\n"
+        "  1 block of width 192, 3 heads, 2 class tokens, 0.5 M parameters\n"
         "  patches of 16 frames x 16 bins, every 10 x 10: 12 x 12 of 128 frames\n"
         "  head: 5 classes on class_tokens\n"
         "  front end: 16000 Hz, 128 mel bins, mean -4.26774, std 4.569\n"
@@ -86,12 +86,12 @@ def test_a_checkpoint_becomes_a_model_file_and_a_folder(ast_file, tmp_path):
 def test_what_the_file_does_not_say_is_given_by_options(ast_file, tmp_path):
     out = tmp_path / "ast.safetensors"
     arguments = ["--layout", "ssast", "--mean", "-6.8", "--std", "5.5", "--sample-rate", "8000"]
-    grid = ["--stride", "10x10", "--input-frames", "130", "--num-heads", "2", "--drop-head"]
+    grid = ["--stride", "10x10", "--input-frames", "130", "--num-heads", "4", "--drop-head"]
     result = _run(ast_file, out, "--to", "asit", *arguments, *grid)
     assert result.exit_code == 0, result.output
     weights = read_model(out)
     assert (weights.mean, weights.std, weights.front_end.sample_rate_hz) == (-6.8, 5.5, 8000)
-    assert (weights.input_frames, weights.encoder.num_heads, weights.pool) == (130, 2, None)
+    assert (weights.input_frames, weights.encoder.num_heads, weights.pool) == (130, 4, None)
     assert weights.source == "ssast"
 
 

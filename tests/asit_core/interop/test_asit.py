@@ -55,7 +55,7 @@ def test_published_parameter_counts(published):
 @pytest.mark.parametrize("network", ["teacher", "student"])
 def test_tokens_equal_the_forward_pass_written_out(published, log_mels, network):
     """H12: its image is (time, mel), so nothing is exchanged; H5: `module.` is stripped."""
-    shapes = published.asit_shapes(64, depth=2, num_patches=3 * 8)
+    shapes = published.asit_shapes(192, depth=2, num_patches=3 * 8)
     content = _file(published, shapes)
     weights = from_asit(content, network=network)
     assert weights.source == f"asit_{network}"
@@ -69,7 +69,7 @@ def test_tokens_equal_the_forward_pass_written_out(published, log_mels, network)
 
 def test_a_one_hot_patch_lands_where_asit_puts_it(published):
     """H12: time counts slowest, and the kernel is (time, mel)."""
-    state = published.drawn(published.asit_shapes(64, depth=1, num_patches=3 * 8))
+    state = published.drawn(published.asit_shapes(192, depth=1, num_patches=3 * 8))
     encoder = build(from_asit(state)).encoder
     silent, _ = encoder.embed_patches(torch.zeros(1, 48, 128))
     for frame, mel in ((0, 0), (5, 3), (17, 120), (47, 127)):
@@ -87,7 +87,7 @@ def test_both_ways_to_normalise_weights_are_read(published):
     layer = parametrizations.weight_norm(nn.Linear(256, 8192, bias=False))
     names = sorted(layer.state_dict())
     assert names == ["parametrizations.weight.original0", "parametrizations.weight.original1"]
-    old = published.drawn(published.asit_shapes(64, depth=1, num_patches=8))
+    old = published.drawn(published.asit_shapes(192, depth=1, num_patches=8))
     new = {
         name.replace("weight_g", names[0]).replace("weight_v", names[1]): tensor
         for name, tensor in old.items()
@@ -100,7 +100,7 @@ def test_both_ways_to_normalise_weights_are_read(published):
 
 def test_centres_and_prototypes_come_along(published):
     """H6: a resumed run needs its centres."""
-    content = _file(published, published.asit_shapes(64, depth=1, num_patches=8))
+    content = _file(published, published.asit_shapes(192, depth=1, num_patches=8))
     pretext = from_asit(content).part("pretext")
     assert torch.equal(pretext["clip_distillation.center.value_K"], torch.full((8192,), 0.25))
     assert torch.equal(pretext["patch_distillation.center.value_K"], torch.full((1024,), 0.5))
@@ -127,7 +127,7 @@ def test_both_networks_fill_a_pretrainer(published):
 
 
 def test_what_is_not_an_asit_says_so(published):
-    state = published.drawn(published.asit_shapes(64, depth=1, num_patches=8))
+    state = published.drawn(published.asit_shapes(192, depth=1, num_patches=8))
     gain = "head_cls.data_layer.weight_g"
     with pytest.raises(ValueError, match=rf"{gain} must be 1, as ASiT freezes it"):
         from_asit({**state, gain: 2.0 * state[gain]})

@@ -37,7 +37,7 @@ def test_keys_and_shapes_of_every_size_and_stride(published, size, stride, num_p
 @pytest.mark.parametrize(("step", "frames"), [(10, 128), (16, 128), (10, 57)])
 def test_logits_equal_the_forward_pass_written_out(published, log_mels, step, frames):
     columns, rows = (frames - 16) // step + 1, (128 - 16) // step + 1
-    shapes = published.ssast_shapes(64, depth=2, num_patches=columns * rows, num_classes=4)
+    shapes = published.ssast_shapes(192, depth=2, num_patches=columns * rows, num_classes=4)
     state = published.drawn(shapes)
     loaded = build(from_ast(state, input_frames=frames, stride=(step, step)))
     log_mel = log_mels(frames)
@@ -52,7 +52,7 @@ def test_logits_equal_the_forward_pass_written_out(published, log_mels, step, fr
 
 
 def test_the_way_back_changes_nothing(published):
-    state = published.drawn(published.ssast_shapes(64, depth=2, num_patches=1212, num_classes=3))
+    state = published.drawn(published.ssast_shapes(192, depth=2, num_patches=1212, num_classes=3))
     back = to_ast(from_ast(state))
     for name, tensor in back.items():
         assert torch.equal(tensor, state[name]), name
@@ -62,13 +62,13 @@ def test_the_way_back_changes_nothing(published):
 
 
 def test_what_is_not_an_ast_says_so(published):
-    shapes = published.ssast_shapes(64, depth=1, num_patches=1212, num_classes=3)
+    shapes = published.ssast_shapes(192, depth=1, num_patches=1212, num_classes=3)
     state = published.empty(shapes)
     with pytest.raises(ValueError, match=r"AST .* its keys only, but got 'mask_embed'"):
         from_ast({**state, "module.mask_embed": torch.zeros(1, 1, 64)})
     with pytest.raises(ValueError, match=r"must hold 'v.cls_token', but does not"):
         from_ast({"module.cls_token": torch.zeros(1, 1, 64)})
-    colours = torch.empty(64, 3, 16, 16, device="meta")
+    colours = torch.empty(192, 3, 16, 16, device="meta")
     with pytest.raises(ValueError, match=r"patch_embed.proj.weight must have one channel, .* 3"):
         from_ast({**state, "module.v.patch_embed.proj.weight": colours})
     del state["module.mlp_head.1.bias"]

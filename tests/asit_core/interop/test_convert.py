@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import os
 import re
 
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 
 from asit_core import seeding
 from asit_core.checkpoint import Checkpoint, save_checkpoint
-from asit_core.interop import DESCRIPTIONS, ImportOptions, convert, load_any, read_model
+from asit_core.interop import DESCRIPTIONS, ImportOptions, convert, load_any, read_model, save_model
 from asit_core.interop.files import read_foreign
 from asit_core.interop.layouts import layout_of
 from asit_core.model_file import load
@@ -23,15 +24,15 @@ from asit_core.spectrogram import LogMelConfig
 def files(published, tmp_path):
     """One file of each of the other programs, two blocks deep."""
     ssast = published.drawn(
-        published.ssast_shapes(64, depth=2, num_patches=8 * 4), p_input_fdim=128, p_input_tdim=64
+        published.ssast_shapes(192, depth=2, num_patches=8 * 4), p_input_fdim=128, p_input_tdim=64
     )
     fine_tuned = published.drawn(
-        published.ssast_shapes(64, depth=2, num_patches=144, num_classes=3)
+        published.ssast_shapes(192, depth=2, num_patches=144, num_classes=3)
     )
     framed = published.drawn(
-        published.ssast_shapes(64, depth=2, patch=(2, 128), num_patches=127, num_classes=3)
+        published.ssast_shapes(192, depth=2, patch=(2, 128), num_patches=127, num_classes=3)
     )
-    asit = published.drawn(published.asit_shapes(64, depth=2, num_patches=8 * 4))
+    asit = published.drawn(published.asit_shapes(192, depth=2, num_patches=8 * 4))
     contents = {
         "ssast.pth": ssast,
         "fine_tuned.pth": fine_tuned,
@@ -48,7 +49,7 @@ def files(published, tmp_path):
         },
         "deit.pth": {
             "model": published.drawn(
-                published.vit_shapes(64, depth=2, kernel=(3, 16, 16), num_patches=9, num_cls=2)
+                published.vit_shapes(192, depth=2, kernel=(3, 16, 16), num_patches=9, num_cls=2)
             )
         },
     }
@@ -72,7 +73,9 @@ def test_each_layout_becomes_a_model_file_that_opens(files, name):
     out = files / "out" / "model.safetensors"
     done = convert(files / name, out, to="asit", options=options)
     assert done.layout == layout
-    assert done.notes == []
+    guessed = {"fine_tuned.pth": "8 rows x 18 columns", "framed.pth": "127 columns (stride 2)"}
+    assert len(done.notes) == (name in guessed)
+    assert all(guessed[name] in note for note in done.notes)
     reread = read_model(out)
     assert reread.tensors.keys() == done.weights.tensors.keys()
     direct, ours = load_any(files / name, options), load_any(out)
@@ -153,8 +156,15 @@ def test_options_that_decide_nothing_are_refused(files):
         load_any(files / "asit.pth", ImportOptions(layout="ast"))
     with pytest.raises(ValueError, match=r"ssast.pth: input_bins must be left out, as a pre-tr"):
         load_any(files / "ssast.pth", ImportOptions(input_bins=64))
-    with pytest.raises(ValueError, match=r"std finite and above 0, but got .*, 0.0"):
+    with pytest.raises(ValueError, match=r"std finite and above 0, but got .* and 0.0"):
         load_any(files / "ssast.pth", ImportOptions(std=0.0))
+    with pytest.raises(ValueError, match=r"ssast.pth: drop_head must be left out for a model"):
+        load_any(files / "ssast.pth", ImportOptions(drop_head=True))
+    with pytest.raises(ValueError, match=r"pool must be left out for an AST checkpoint"):
+        load_any(files / "fine_tuned.pth", ImportOptions(layout="ast", pool="mean"))
+    for number in (0, 8):
+        with pytest.raises(ValueError, match=rf"input_bins must be at least 16 .* got {number}"):
+            load_any(files / "fine_tuned.pth", ImportOptions(layout="ast", input_bins=number))
 
 
 def test_nothing_is_written_over_and_no_target_invented(files):
@@ -175,10 +185,21 @@ def test_an_export_says_what_it_does_otherwise(files):
     done = convert(
         files / "fine_tuned.pth", files / "hf", to="hf", options=ImportOptions(layout="ast")
     )
-    assert [re.findall(r"LayerNorm|ASTFeatureExtractor", note)[0] for note in done.notes] == [
+    assert [re.findall(r"^took|LayerNorm|mean first", note)[0] for note in done.notes] == [
+        "took",
         "LayerNorm",
-        "ASTFeatureExtractor",
+        "mean first",
     ]
+    weights = dataclasses.replace(
+        done.weights,
+        pad_value=-15.5,
+        tensors={**done.weights.tensors, "pretext.mask": torch.zeros(1)},
+        notes=(),
+    )
+    save_model(files / "ours", weights)
+    notes = convert(files / "ours", files / "hf2", to="hf").notes
+    assert any("with log-mels of 0, this model's training with -15.5" in note for note in notes)
+    assert any("pre-training tasks is left out" in note for note in notes)
 
 
 class _Bomb:
@@ -196,7 +217,9 @@ def test_a_pickle_from_a_stranger_runs_nothing(tmp_path, monkeypatch):
     assert not crater.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"not a model", b"\x80\x02}q\x00."])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 broken", b"not a model", b"hello world\n", b"\x80\x02}q\x00."]
+)
 def test_a_file_that_is_no_model_says_so(tmp_path, content):
     path = tmp_path / "x.pth"
     path.write_bytes(content)
@@ -216,7 +239,7 @@ def test_what_is_not_there_or_of_no_known_layout(tmp_path):
     with pytest.raises(ValueError, match=r"known layout .* but holds no tensors"):
         load_any(tmp_path / "list.pth")
     save_checkpoint(tmp_path / "odd", Checkpoint({"w": torch.zeros(1)}, {"kind": "optimizer"}))
-    with pytest.raises(ValueError, match=r"must be encoder or classifier, but got 'opti"):
+    with pytest.raises(ValueError, match=r"must be encoder, classifier or pretrain, but got 'opti"):
         load_any(tmp_path / "odd")
     save_file({"embeddings.distillation_token": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"must come with its config.json; give the folder"):
@@ -236,3 +259,95 @@ def test_every_layout_is_told_from_its_names(files):
         "deit.pth": "imagenet",
     }
     assert set(found.values()) <= set(DESCRIPTIONS)
+
+
+def _damaged_ast(published, **changed):
+    shapes = published.ssast_shapes(192, depth=1, num_patches=1212, num_classes=3)
+    return {**published.drawn(shapes), **{f"module.v.{k}": v for k, v in changed.items()}}
+
+
+def _damaged(published, name):
+    """Content of a file with one fault."""
+    asit = published.drawn(published.asit_shapes(192, depth=1, num_patches=8))
+    ssast = published.drawn(
+        published.ssast_shapes(192, depth=1), p_input_fdim=128, p_input_tdim=1024
+    )
+    vit = published.drawn(
+        published.vit_shapes(192, depth=1, kernel=(3, 16, 16), num_patches=9, num_cls=2)
+    )
+    kernel = "patch_embed.proj.weight"
+    return {
+        "flat positions": _damaged_ast(published, pos_embed=torch.zeros(5)),
+        "flat kernel": _damaged_ast(published, **{kernel: torch.zeros(4, 4)}),
+        "empty width": _damaged_ast(published, cls_token=torch.zeros(1, 1, 0)),
+        "other distillation token": _damaged_ast(published, dist_token=torch.zeros(1, 1, 3)),
+        "ASiT, flat kernel": {**asit, f"backbone.{kernel}": torch.zeros(4, 4)},
+        "ImageNet, flat positions": {**vit, "pos_embed": torch.zeros(5)},
+        "no centre": {"teacher": asit, "loss_cls": {"center": None}},
+        "no tensor": {"teacher": {**asit, "backbone.extra": 3}},
+        "no network": {"teacher": asit, "student": [1]},
+        "two sizes": {**ssast, "module.p_input_fdim": torch.tensor([128, 128])},
+        "flat head": {**ssast, "module.cpredlayer.2.bias": torch.tensor(1.0)},
+    }[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("flat positions", r"pos_embed must have 3 dimensions.* but has \(5,\)"),
+        ("flat kernel", r"patch_embed.proj.weight must have 4 dimensions.* but has \(4, 4\)"),
+        ("empty width", r"cls_token must have 3 dimensions, none empty, but has \(1, 1, 0\)"),
+        ("other distillation token", r"dist_token must have cls_token's shape"),
+        ("ASiT, flat kernel", r"patch_embed.proj.weight must have 4 dimensions"),
+        ("ImageNet, flat positions", r"pos_embed must have 3 dimensions"),
+        ("no centre", r"loss_cls.center must be a tensor, but is a NoneType"),
+        ("no tensor", r"backbone.extra must be a tensor, but is a int"),
+        ("no network", r"student must be a state dict, but is a list"),
+        ("two sizes", r"p_input_fdim must hold one number, but has shape \(2,\)"),
+        ("flat head", r"cpredlayer.2.bias must have a row for each of 256 pixels"),
+    ],
+)
+def test_a_damaged_checkpoint_is_one_line_with_the_fault(published, tmp_path, name, message):
+    path = tmp_path / "x.pth"
+    torch.save(_damaged(published, name), path)
+    options = ImportOptions(
+        layout="ast" if "module.v.dist_token" in _damaged(published, name) else None,
+        network="student" if name == "no network" else None,
+    )
+    if name in ("two sizes", "flat head"):
+        options = ImportOptions()
+    with pytest.raises(ValueError, match=rf"x.pth: .*{message}") as caught:
+        load_any(path, options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"id2label": None}, "id2label must map numbers to names, but got None"),
+        ({"id2label": ["dog"]}, r"id2label must map numbers to names, but got \['dog'\]"),
+        ({"hidden_size": 0}, "hidden_size must be a whole number of at least 1, but got 0"),
+        ({"hidden_size": "768"}, "hidden_size must be a whole number .* but got '768'"),
+        ({"layer_norm_eps": "x"}, "layer_norm_eps must be a number, but got 'x'"),
+        ({"qkv_bias": 1}, "qkv_bias must be true or false, but got 1"),
+        ({}, "must hold 'embeddings.cls_token', but does not"),
+    ],
+    ids=str,
+)
+def test_a_damaged_hugging_face_folder_is_one_line_too(tmp_path, changed, message):
+    config = {"model_type": "audio-spectrogram-transformer", **changed}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    torch.save([1, 2], tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=f"^{tmp_path}: .*{message}"):
+        load_any(tmp_path)
+
+
+def test_a_head_with_one_output_is_refused_before_it_is_written(published, tmp_path):
+    shapes = published.ssast_shapes(192, depth=1, num_patches=1212, num_classes=1)
+    torch.save(published.drawn(shapes), tmp_path / "one.pth")
+    with pytest.raises(ValueError, match=r"at least 2 outputs, but has 1; .*--drop-head"):
+        convert(
+            tmp_path / "one.pth", tmp_path / "x", to="asit", options=ImportOptions(layout="ast")
+        )
+    options = ImportOptions(layout="ast", drop_head=True)
+    assert load_any(tmp_path / "one.pth", options).classifier is None

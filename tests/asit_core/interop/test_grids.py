@@ -23,7 +23,9 @@ FRAME = (2, 128)
     ],
 )
 def test_published_recipes_are_recognised(num_patches, patch, expected):
-    assert find_grid(num_patches, patch=patch, input_bins=128) == expected
+    found = find_grid(num_patches, patch=patch, input_bins=128)
+    assert found._replace(others=()) == expected
+    assert bool(found.notes) == bool(found.others)
 
 
 @pytest.mark.parametrize("frames", [100, 298, 998])
@@ -42,6 +44,36 @@ def test_a_length_or_a_stride_decides_what_positions_leave_open(frames, step):
 def test_one_row_has_no_step_in_frequency():
     by_number = find_grid(39, patch=FRAME, input_bins=128, stride=(1, 1))
     assert by_number == PatchGrid(40, (1, 128), 39, 1)
+
+
+@pytest.mark.parametrize(
+    ("num_patches", "patch", "others"),
+    [
+        (1212, PATCH, []),  # AudioSet at stride 10: 12 rows x 101 columns and nothing else
+        (144, PATCH, ["8 rows x 18 columns (stride 16)", "9 rows x 16 columns (stride 14)"]),
+        (512, FRAME, ["1 rows x 512 columns (stride 1)"]),
+    ],
+)
+def test_a_guess_says_what_else_would_fit(num_patches, patch, others):
+    notes = find_grid(num_patches, patch=patch, input_bins=128).notes
+    assert len(notes) == bool(others)
+    for other in others:
+        assert other in notes[0]
+        assert "give stride and input_frames" in notes[0]
+    chosen = find_grid(num_patches, patch=patch, input_bins=128)
+    told = find_grid(num_patches, patch=patch, input_bins=128, stride=chosen.stride)
+    assert told == chosen._replace(others=())
+    assert told.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("num_patches", "patch"),
+    [(15 * 8, PATCH), (1024 // 8 * 16, (8, 8)), (341, (3, 128)), (256, (4, 128))],
+)
+def test_only_published_recipes_are_guessed(num_patches, patch):
+    """120 positions fill grids of several strides, none of a published length."""
+    with pytest.raises(ValueError, match=r"one grid of a published recipe, but may be .*; give st"):
+        find_grid(num_patches, patch=patch, input_bins=128)
 
 
 def test_what_stays_open_lists_the_grids_and_the_options():

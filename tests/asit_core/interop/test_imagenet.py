@@ -9,9 +9,10 @@ from asit_core import seeding
 from asit_core.interop import build, from_imagenet
 
 
-def _timm(kind, **options):
+def _timm(kind, **given):
+    options = {"patch_size": 16, **given}
     with torch.random.fork_rng(devices=[]):
-        model = kind(img_size=48, patch_size=16, embed_dim=64, depth=2, num_heads=1, **options)
+        model = kind(img_size=48, embed_dim=192, depth=2, num_heads=3, **options)
     for index, parameter in enumerate(model.parameters()):
         noise = torch.randn(parameter.shape, generator=seeding.stream(index, "timm"))
         parameter.data.add_(0.1 * noise)
@@ -49,7 +50,7 @@ def test_the_default_is_asts_own_input():
     weights = from_imagenet(_timm(VisionTransformerDistilled).state_dict())
     assert (weights.input_frames, weights.encoder.stride) == (1024, (10, 10))
     assert weights.encoder.grid_of(1024) == (101, 12)
-    assert weights.tensors["encoder.pos_embed"].shape == (1, 2 + 1212, 64)
+    assert weights.tensors["encoder.pos_embed"].shape == (1, 2 + 1212, 192)
     assert weights.pool is None
 
 
@@ -61,3 +62,9 @@ def test_what_is_not_a_square_picture_says_so():
         from_imagenet(state, channels="max")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"must hold 'patch_embed.proj.weight', but does not"):
         from_imagenet({})
+
+
+def test_small_patches_do_not_leave_gaps():
+    """Patches of 8 are shorter than AST's stride of 10."""
+    weights = from_imagenet(_timm(VisionTransformer, patch_size=8).state_dict())
+    assert (weights.encoder.patch, weights.encoder.stride) == ((8, 8), (8, 8))

@@ -1,5 +1,7 @@
 """SSAST's published keys, its forward pass, and the grid of checkpoints that do not say it."""
 
+import re
+
 import pytest
 import torch
 
@@ -44,20 +46,24 @@ def test_keys_and_shapes_of_fine_tuned_ones(published, size):
 
 def test_a_missing_unknown_or_misshapen_key_is_named(published):
     state = published.empty(
-        published.ssast_shapes(64, depth=2), p_input_fdim=128, p_input_tdim=1024
+        published.ssast_shapes(192, depth=2), p_input_fdim=128, p_input_tdim=1024
     )
     for name in state:
         if name.startswith(NEVER_USED):
             continue
-        with pytest.raises(ValueError, match=r"must (hold|have shape|fill a grid)"):
+        shown = name.removeprefix("module.v.").removeprefix("module.")
+        shown = re.escape(shown.replace("patch_embed.proj.b", "patch_embed.b"))
+        # Without its second class token a model has one, and a position too many.
+        fault = "513 positions .* must fill a grid" if shown == "dist_token" else shown
+        with pytest.raises(ValueError, match=rf"{fault}.*(must|is missing|but)"):
             from_ssast({key: value for key, value in state.items() if key != name})
     with pytest.raises(ValueError, match=r"its keys only, but got 'decoder.weight'"):
         from_ssast({**state, "module.decoder.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"must be the model's only, but got 'encoder.extra'"):
         from_ssast({**state, "module.v.extra": torch.zeros(1)})
     name = "module.v.blocks.1.attn.proj.weight"
-    with pytest.raises(ValueError, match=r"blocks.1.attn.proj.weight must have shape \(64, 64\)"):
-        from_ssast({**state, name: torch.zeros(64, 63)})
+    with pytest.raises(ValueError, match=r"blocks.1.attn.proj.weight must have shape \(192, 192\)"):
+        from_ssast({**state, name: torch.zeros(192, 191)})
 
 
 @pytest.mark.parametrize("prefix", ["module.", "", "_orig_mod.module."])
@@ -65,7 +71,7 @@ def test_a_missing_unknown_or_misshapen_key_is_named(published):
 def test_tokens_equal_the_forward_pass_written_out(published, log_mels, prefix, patch, frames):
     """H12: their image is (mel, time), ours (time, mel)."""
     num_patches = (frames // patch[0]) * (128 // patch[1])
-    shapes = published.ssast_shapes(64, depth=2, patch=patch, num_patches=num_patches)
+    shapes = published.ssast_shapes(192, depth=2, patch=patch, num_patches=num_patches)
     state = published.drawn(shapes, p_input_fdim=128, p_input_tdim=frames)
     vit = published.below(state, "module.v.")
     log_mel = log_mels(frames)
@@ -80,7 +86,7 @@ def test_a_one_hot_patch_lands_where_ssast_puts_it(published, patch):
     """H12: frequency counts slowest, and the kernel's axes are exchanged."""
     frames, rows = 48, 128 // patch[1]
     columns = frames // patch[0]
-    shapes = published.ssast_shapes(64, depth=1, patch=patch, num_patches=columns * rows)
+    shapes = published.ssast_shapes(192, depth=1, patch=patch, num_patches=columns * rows)
     state = published.drawn(shapes, p_input_fdim=128, p_input_tdim=frames)
     encoder = build(from_ssast(state)).encoder
     kernel = state["module.v.patch_embed.proj.weight"]
@@ -103,7 +109,7 @@ def test_a_one_hot_patch_lands_where_ssast_puts_it(published, patch):
 
 
 def test_a_fine_tuned_one_gives_its_logits(published, log_mels):
-    shapes = published.ssast_shapes(64, depth=2, num_patches=12 * 11, num_classes=5)
+    shapes = published.ssast_shapes(192, depth=2, num_patches=12 * 11, num_classes=5)
     state = published.drawn(shapes)
     loaded = build(from_ssast(state, input_frames=120))
     log_mel = log_mels(120)
@@ -115,9 +121,37 @@ def test_a_fine_tuned_one_gives_its_logits(published, log_mels):
     torch.testing.assert_close(loaded.classifier(log_mel), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_cls", [1, 2])
+def test_class_tokens_are_pooled_when_told(published, log_mels, num_cls):
+    shapes = published.ssast_shapes(
+        192, depth=1, num_patches=12 * 11, num_cls=num_cls, num_classes=5
+    )
+    state = published.drawn(shapes)
+    weights = from_ssast(state, input_frames=120, pool="class_tokens")
+    classifier = build(weights).classifier
+    assert classifier is not None
+    vit = published.below(state, "module.v.")
+    tokens = published.vit_tokens(vit, log_mels(120).mT[:, None], stride=(10, 10))
+    head = published.below(state, "module.mlp_head.")
+    expected = published.logits(head, tokens[:, :num_cls].mean(1))
+    torch.testing.assert_close(classifier(log_mels(120)), expected, rtol=1e-5, atol=1e-5)
+    back = to_ssast(weights)
+    assert all(torch.equal(back[name], state[name]) for name in back)
+
+
+def test_pool_is_for_heads(published):
+    state = published.empty(
+        published.ssast_shapes(192, depth=1), p_input_fdim=128, p_input_tdim=1024
+    )
+    with pytest.raises(ValueError, match=r"pool must be left out for a model without a head"):
+        from_ssast(state, pool="mean")
+    with pytest.raises(ValueError, match=r"pool must be one of mean, class_tokens, .* 'max'"):
+        from_ssast(state, pool="max")  # pyright: ignore[reportArgumentType]
+
+
 def test_what_a_pretrained_one_says_cannot_be_said_again(published):
     state = published.empty(
-        published.ssast_shapes(64, depth=1), p_input_fdim=128, p_input_tdim=1024
+        published.ssast_shapes(192, depth=1), p_input_fdim=128, p_input_tdim=1024
     )
     with pytest.raises(ValueError, match=r"input_frames must be left out, .* but got 512"):
         from_ssast(state, input_frames=512)
@@ -129,14 +163,19 @@ def test_heads_that_weights_do_not_show(published):
     state = published.empty(
         published.ssast_shapes(96, depth=1), p_input_fdim=128, p_input_tdim=1024
     )
-    with pytest.raises(ValueError, match=r"multiple of 64 .* got 96; give num_heads"):
+    with pytest.raises(ValueError, match=r"give num_heads: .* embed_dim is 96, none of the publ"):
         from_ssast(state)
+    eight = published.empty(
+        published.ssast_shapes(512, depth=1), p_input_fdim=128, p_input_tdim=1024
+    )
+    with pytest.raises(ValueError, match=r"give num_heads: .* embed_dim is 512"):
+        from_ssast(eight)
     assert from_ssast(state, num_heads=3).encoder.num_heads == 3
 
 
 def test_only_an_ssast_goes_back(published):
     weights = from_ssast(
-        published.empty(published.ssast_shapes(64, depth=1, num_patches=1212, num_classes=3))
+        published.empty(published.ssast_shapes(192, depth=1, num_patches=1212, num_classes=3))
     )
     with pytest.raises(ValueError, match=r"pool must be class_tokens or class_token .* got 'mean'"):
         to_ast(weights)

@@ -1,20 +1,18 @@
-"""A model as tensors and what describes them: what every importer makes and every exporter takes.
+"""A model as tensors and what describes them: what `model_file` reads and writes.
 
-It is also what our model file holds: tensors `encoder.*` and, of a classifier, `head.*`, under the
-names of `SpectrogramEncoder` and `Classifier`. Parts of a pre-training program that are neither
-(its prediction heads, its prototypes) follow as `pretext.*`; each importer lists its own.
+It is also what every importer makes and every exporter takes. Its tensors are `encoder.*` and, of a
+classifier, `head.*`, under the names of `SpectrogramEncoder` and `Classifier`. Parts of a
+pre-training program that are neither (its prediction heads, its prototypes) follow as `pretext.*`;
+each importer lists its own.
 """
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from asit_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asit_core.classifier import Classifier, Pool
 from asit_core.encoder import EncoderConfig, SpectrogramEncoder
 from asit_core.spectrogram import LOG_MEL_FLOOR, LogMelConfig
@@ -41,6 +39,7 @@ class ModelWeights:
         pool: How a classifier makes one vector of its tokens; None: there is no head.
         head_norm_eps: Added to the variance in the head's LayerNorm.
         label_names: Of the classes, where known.
+        notes: What was guessed in reading it, one sentence each; not kept in files.
         source: Which layout it was read from.
     """
 
@@ -54,6 +53,7 @@ class ModelWeights:
     pool: Pool | None = None
     head_norm_eps: float = HEAD_NORM_EPS
     label_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
     source: str
 
     def __post_init__(self) -> None:
@@ -68,13 +68,15 @@ class ModelWeights:
                 f"num_mel_bins must be {self.encoder.input_bins}, the encoder's input_bins, "
                 f"but got {self.front_end.num_mel_bins}"
             )
-        if not (math.isfinite(self.mean) and 0.0 < self.std < math.inf):
+        is_finite = math.isfinite(self.mean) and math.isfinite(self.pad_value)
+        if not (is_finite and 0.0 < self.std < math.inf):
             raise ValueError(
-                f"mean must be finite and std finite and above 0, but got {self.mean}, {self.std}"
+                "mean and pad_value must be finite and std finite and above 0, "
+                f"but got {self.mean}, {self.pad_value} and {self.std}"
             )
         expected = {f"encoder.{name}": shape for name, shape in self._encoder_shapes().items()}
         if self.pool is not None:
-            num_classes = self._head("head.1.weight", 2)[0]
+            num_classes = self.num_classes
             width = self.encoder.embed_dim
             expected |= {"head.0.weight": (width,), "head.0.bias": (width,)}
             expected |= {"head.1.weight": (num_classes, width), "head.1.bias": (num_classes,)}
@@ -95,6 +97,21 @@ class ModelWeights:
         if unknown:
             raise ValueError(f"weights must be the model's only, but got {unknown[0]!r}")
 
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the head; 0 where there is none.
+
+        Raises:
+            ValueError: If the head lacks its last layer.
+        """
+        if self.pool is None:
+            return 0
+        weight = self.tensors.get("head.1.weight")
+        if weight is None or weight.ndim != 2:
+            got = "is missing" if weight is None else f"has shape {tuple(weight.shape)}"
+            raise ValueError(f"head.1.weight must have 2 dimensions, but {got}")
+        return len(weight)
+
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors below a prefix such as `encoder`, without it."""
         start = f"{prefix}."
@@ -103,11 +120,6 @@ class ModelWeights:
             for name, tensor in self.tensors.items()
             if name.startswith(start)
         }
-
-    def _head(self, name: str, ndim: int) -> tuple[int, ...]:
-        if name not in self.tensors or self.tensors[name].ndim != ndim:
-            raise ValueError(f"{name} must have {ndim} dimensions, but is missing or has others")
-        return tuple(self.tensors[name].shape)
 
     def _encoder_shapes(self) -> dict[str, tuple[int, ...]]:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -129,11 +141,9 @@ class LoadedModel(NamedTuple):
 
 def build(weights: ModelWeights) -> LoadedModel:
     """Modules in evaluation mode, made of weights."""
-    with torch.random.fork_rng(devices=[]):
-        encoder = SpectrogramEncoder(weights.encoder, input_frames=weights.input_frames)
-    encoder.load_state_dict(weights.part("encoder"))
+    encoder = build_encoder(weights)
     return LoadedModel(
-        encoder.eval(),
+        encoder,
         _build_classifier(encoder, weights),
         weights.front_end,
         weights.mean,
@@ -143,76 +153,23 @@ def build(weights: ModelWeights) -> LoadedModel:
     )
 
 
+def build_encoder(weights: ModelWeights) -> SpectrogramEncoder:
+    """The encoder alone, in evaluation mode."""
+    # Layers draw initial weights from the global generator; it is put back as it was.
+    with torch.random.fork_rng(devices=[]):
+        encoder = SpectrogramEncoder(weights.encoder, input_frames=weights.input_frames)
+    encoder.load_state_dict(weights.part("encoder"))
+    return encoder.eval()
+
+
 def _build_classifier(encoder: SpectrogramEncoder, weights: ModelWeights) -> Classifier | None:
     if weights.pool is None:
         return None
-    head = weights.part("head")
     classifier = Classifier(
-        encoder, num_classes=len(head["1.weight"]), seed=0, pool=weights.pool
+        encoder, num_classes=weights.num_classes, seed=0, pool=weights.pool
     ).eval()
-    classifier.head.load_state_dict(head)
+    classifier.head.load_state_dict(weights.part("head"))
     norm = classifier.head[0]
     assert isinstance(norm, nn.LayerNorm), "a head without a projector begins with a norm"
     norm.eps = weights.head_norm_eps
     return classifier
-
-
-def save_model(path: Path, weights: ModelWeights) -> None:
-    """Writes our model file.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    save_checkpoint(
-        path,
-        Checkpoint(
-            weights.tensors,
-            {
-                "kind": "encoder" if weights.pool is None else "classifier",
-                "encoder": dataclasses.asdict(weights.encoder),
-                "input_frames": weights.input_frames,
-                "front_end": dataclasses.asdict(weights.front_end),
-                "normalization": {"mean": weights.mean, "std": weights.std},
-                "pad_value": weights.pad_value,
-                "pool": weights.pool,
-                "head_norm_eps": weights.head_norm_eps,
-                "label_names": weights.label_names,
-                "source": weights.source,
-            },
-        ),
-    )
-
-
-def read_model(path: Path) -> ModelWeights:
-    """Reads our model file.
-
-    Raises:
-        ValueError: If it is not one, is damaged, or lacks something.
-    """
-    tensors, meta = load_checkpoint(path)
-    kind = meta.get("kind")
-    if kind not in ("encoder", "classifier"):
-        raise ValueError(f"{path}: kind must be encoder or classifier, but got {kind!r}")
-    try:
-        return _from_meta(tensors, meta)
-    except KeyError as error:
-        raise ValueError(f"{path}: metadata must hold {error}, but does not") from error
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _from_meta(tensors: dict[str, Tensor], meta: dict[str, Any]) -> ModelWeights:
-    names = meta.get("label_names")
-    return ModelWeights(
-        tensors=tensors,
-        encoder=EncoderConfig(**meta["encoder"]),
-        input_frames=meta["input_frames"],
-        front_end=LogMelConfig(**meta["front_end"]),
-        mean=meta["normalization"]["mean"],
-        std=meta["normalization"]["std"],
-        pad_value=meta.get("pad_value", LOG_MEL_FLOOR),
-        pool=meta.get("pool", "mean") if meta["kind"] == "classifier" else None,
-        head_norm_eps=meta.get("head_norm_eps", HEAD_NORM_EPS),
-        label_names=None if names is None else tuple(names),
-        source=meta.get("source", "asit"),
-    )
