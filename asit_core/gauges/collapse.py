@@ -18,6 +18,7 @@ def collapse_reason(
     embedding_std: float,
     effective_rank: float,
     embed_dim: int,
+    num_clips: int | None = None,
     teacher_entropy: float | None = None,
     marginal_entropy: float | None = None,
     num_prototypes: int | None = None,
@@ -27,8 +28,8 @@ def collapse_reason(
     """Says in one sentence how the representation has collapsed, if it has.
 
     A sharp teacher is healthy as long as its rows choose different prototypes; so peaked collapse
-    is read off the average row, whose entropy bounds the mean entropy from above. In the first few
-    hundred steps a teacher may still be near uniform: judge after the temperature warm-up.
+    is read off the average row, whose entropy is small only if every row is sharp and all choose
+    alike. What is found before the end of the temperature's warm-up may pass by itself.
 
     A loss at ln K tells of a student that is uniform. A healthy loss may pass through ln K while it
     falls, so with the student's entropy at hand that is judged instead, and more loosely.
@@ -37,6 +38,7 @@ def collapse_reason(
         embedding_std: As the function of this name gives it.
         effective_rank: As the function of this name gives it.
         embed_dim: D of those features.
+        num_clips: N of those features, which bounds their rank as D does; None: N >= D.
         teacher_entropy: Mean entropy in nats; None, with the next two, without distillation.
         marginal_entropy: Entropy of the average row, in nats.
         num_prototypes: K.
@@ -78,7 +80,7 @@ def collapse_reason(
         ) or _student_collapse(student_entropy, loss, num_prototypes)
         if reason is not None:
             return reason
-    return _dimensional_collapse(embedding_std, effective_rank, embed_dim)
+    return _dimensional_collapse(embedding_std, effective_rank, embed_dim, num_clips or embed_dim)
 
 
 def _teacher_collapse(entropy: float, entropy_of_mean: float, num_prototypes: int) -> str | None:
@@ -114,17 +116,19 @@ def _student_collapse(entropy: float | None, loss: float | None, num_prototypes:
     return None
 
 
-def _dimensional_collapse(std: float, rank: float, embed_dim: int) -> str | None:
+def _dimensional_collapse(std: float, rank: float, embed_dim: int, num_clips: int) -> str | None:
     least_std = _MIN_RELATIVE_STD / math.sqrt(embed_dim)
     if std < least_std:
         return (
             f"dimensional collapse: embedding std {std:.2g} is below {least_std:.2g} "
             f"(1 % of 1 / sqrt({embed_dim})), all clips look alike"
         )
-    least_rank = max(_MIN_RANK, _MIN_RELATIVE_RANK * embed_dim)
-    if rank < least_rank:
+    most = min(embed_dim, num_clips)
+    least_rank = max(_MIN_RANK, _MIN_RELATIVE_RANK * most)
+    # Two clips never have a rank above 2, however healthy they are.
+    if most > _MIN_RANK and rank < least_rank:
         return (
-            f"dimensional collapse: effective rank {rank:.2f} of {embed_dim} is below "
+            f"dimensional collapse: effective rank {rank:.2f} of at most {most} is below "
             f"{least_rank:.1f}"
         )
     return None

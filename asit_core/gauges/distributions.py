@@ -9,6 +9,7 @@ Shape legend: `...` any leading axes, K prototypes.
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from asit_core.losses import teacher_probabilities
 
@@ -152,18 +153,21 @@ def distillation_gauges(
     student_temperature: float,
     teacher_temperature: float,
 ) -> dict[str, Tensor]:
-    """Every gauge of one distillation task on one batch.
+    """Every gauge of one distillation task on one batch, all over the same rows.
+
+    A loss may count some rows alone, such as those of corrupted patches; the gauges count all, so
+    that the teacher's entropy and the divergence add up to the cross-entropy of all rows.
 
     Args:
         student_logits: (..., K) as the student's head gives them, any float type.
-        teacher_logits: (..., K) as the teacher's head gives them; rows need not be aligned.
+        teacher_logits: The same of the teacher's, each row what the student's row should predict.
         center_K: The centre that the loss used.
         student_temperature: The student's, > 0.
         teacher_temperature: This step's, > 0.
 
     Returns:
-        Float32 scalars `teacher_entropy`, `marginal_entropy`, `student_entropy` (nats),
-        `prototype_use` (share) and `center_norm` (logits).
+        Float32 scalars `teacher_entropy`, `marginal_entropy`, `student_entropy`, `kl` (nats, each
+        >= 0), `prototype_use` (share) and `center_norm` (logits).
 
     Raises:
         ValueError: If shapes do not fit or a temperature is not positive.
@@ -176,14 +180,27 @@ def distillation_gauges(
             "student_logits, teacher_logits and center_K must have the same K, but got "
             f"{student_logits.shape[-1]}, {teacher_logits.shape[-1]} and {len(center_K)}"
         )
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            "student_logits and teacher_logits must have the same rows, but got "
+            f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
+        )
     probs = teacher_probabilities(teacher_logits.float(), center_K.float(), teacher_temperature)
     return {
         "teacher_entropy": teacher_entropy(probs),
         "marginal_entropy": marginal_entropy(probs),
         "student_entropy": student_entropy(student_logits, temperature=student_temperature),
+        "kl": _kl_of_logits(probs, student_logits.float() / student_temperature),
         "prototype_use": prototype_use(probs),
         "center_norm": center_norm(center_K),
     }
+
+
+def _kl_of_logits(teacher: Tensor, student_logits: Tensor) -> Tensor:
+    """As `kl`, exact also where the student's softmax would underflow."""
+    log_student = functional.log_softmax(student_logits, dim=-1)
+    rows = (torch.special.xlogy(teacher, teacher) - teacher * log_student).sum(dim=-1)
+    return rows.mean().clamp_min(0.0)  # rounding may leave -1e-7
 
 
 def _check_logits(name: str, logits: Tensor) -> None:

@@ -15,6 +15,7 @@ from asit_core.gauges import (
     student_entropy,
     teacher_entropy,
 )
+from asit_core.losses import cross_entropy
 from asit_core.seeding import stream
 
 
@@ -32,6 +33,7 @@ def _judge(probs: torch.Tensor, features: torch.Tensor) -> str | None:
         embedding_std=float(embedding_std(features)),
         effective_rank=float(effective_rank(features)),
         embed_dim=features.shape[1],
+        num_clips=len(features),
         teacher_entropy=float(teacher_entropy(probs)),
         marginal_entropy=float(marginal_entropy(probs)),
         num_prototypes=probs.shape[-1],
@@ -150,7 +152,29 @@ def test_names_dimensional_collapse_of_the_deviation():
 def test_names_dimensional_collapse_of_the_rank():
     line = _features(rows=64, width=1) * _features(rows=1, width=24)
     reason = _judge(_probs(), line)
-    assert reason == "dimensional collapse: effective rank 1.00 of 24 is below 2.0"
+    assert reason == "dimensional collapse: effective rank 1.00 of at most 24 is below 2.0"
+
+
+@pytest.mark.parametrize("num_clips", [2, 6, 100])
+def test_few_clips_of_a_wide_encoder_have_not_collapsed(num_clips):
+    """At D = 768 one percent is 7.7 dimensions, which 6 clips cannot reach."""
+    assert _judge(_probs(), _features(rows=num_clips, width=768)) is None
+
+
+def test_the_rank_is_judged_by_what_its_clips_allow():
+    plane = _features(rows=400, width=2) @ _features(rows=2, width=768)
+    gauges = {
+        "embedding_std": float(embedding_std(plane)),
+        "effective_rank": float(effective_rank(plane)),
+        "embed_dim": 768,
+    }
+    message = "dimensional collapse: effective rank {:.2f} of at most {} is below {}"
+    rank = gauges["effective_rank"]
+    assert collapse_reason(**gauges, num_clips=400) == message.format(rank, 400, "4.0")
+    assert collapse_reason(**gauges) == message.format(rank, 768, "7.7")
+    few = _features(rows=6, width=1) @ _features(rows=1, width=768)
+    reason = _judge(_probs(), few)
+    assert reason == "dimensional collapse: effective rank 1.00 of at most 6 is below 2.0"
 
 
 def test_names_what_is_not_finite():
@@ -241,6 +265,14 @@ def test_gauges_of_a_task_are_those_of_its_probabilities():
     found = distillation_gauges(
         student, teacher, center, student_temperature=0.1, teacher_temperature=0.07
     )
+    assert found.keys() == {
+        "teacher_entropy",
+        "marginal_entropy",
+        "student_entropy",
+        "kl",
+        "prototype_use",
+        "center_norm",
+    }
     probs = torch.softmax((teacher - center) / 0.07, dim=-1)
     torch.testing.assert_close(found["teacher_entropy"], teacher_entropy(probs))
     torch.testing.assert_close(found["marginal_entropy"], marginal_entropy(probs))
@@ -248,6 +280,21 @@ def test_gauges_of_a_task_are_those_of_its_probabilities():
     torch.testing.assert_close(
         found["student_entropy"], teacher_entropy(torch.softmax(student / 0.1, dim=-1))
     )
+    torch.testing.assert_close(found["kl"], kl(probs, torch.softmax(student / 0.1, dim=-1)))
+    total = cross_entropy(
+        student, teacher, center, student_temperature=0.1, teacher_temperature=0.07
+    )
+    torch.testing.assert_close(found["kl"] + found["teacher_entropy"], total)
+
+
+def test_the_divergence_is_never_negative_and_exact_where_a_softmax_underflows():
+    logits = 3 * torch.randn(40, 64, generator=stream(0, "same"))
+    settings = {"student_temperature": 0.1, "teacher_temperature": 0.1}
+    same = distillation_gauges(logits, logits, torch.zeros(64), **settings)["kl"]
+    assert 0.0 <= float(same) < 1e-5
+    student, teacher = torch.tensor([[40.0, 0.0]]), torch.tensor([[0.0, 40.0]])
+    apart = distillation_gauges(student, teacher, torch.zeros(2), **settings)["kl"]
+    assert float(apart) == pytest.approx(400.0)
 
 
 _HEALTHY = {
@@ -293,6 +340,8 @@ def test_refuses_logits_centres_and_temperatures_that_do_not_fit():
     temperatures = {"student_temperature": 0.1, "teacher_temperature": 0.04}
     with pytest.raises(ValueError, match="same K, but got 8, 8 and 7"):
         distillation_gauges(logits, logits, torch.zeros(7), **temperatures)
+    with pytest.raises(ValueError, match=r"the same rows, but got \(4, 8\) and \(3, 8\)"):
+        distillation_gauges(logits, logits[:3], torch.zeros(8), **temperatures)
     with pytest.raises(ValueError, match=r"teacher_temperature must be > 0, but got 0\.0"):
         distillation_gauges(
             logits, logits, torch.zeros(8), student_temperature=0.1, teacher_temperature=0.0

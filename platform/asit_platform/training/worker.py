@@ -22,7 +22,7 @@ from asit_core.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from asit_core.losses import cross_entropy, mean_over_workers
+from asit_core.losses import mean_over_workers
 from asit_core.optim import clip_gradients, make_optimizer, schedule_optimizer
 from asit_core.precision import autocast, autocast_dtype
 from asit_core.pretext.clip_distillation import ClipDistillation
@@ -288,22 +288,23 @@ class _Run:
             yield "patch_distillation", self.pretrainer.patch_distillation
 
     def _gauges(self, report: StepReport, step: int) -> Metrics:
-        """Entropies (nats), prototype use and centre of this worker's last batch."""
+        """Entropies and divergence (nats), prototype use and centre of this worker's last batch.
+
+        Over all rows, also where the loss counts the tokens of corrupted patches alone.
+        """
         metrics: Metrics = {}
         temperature = self.teacher_temperature(step - 1)
         if temperature is None:
             return metrics
         for name, center_K in self.centers.items():
             student, teacher = report.student_logits[name], report.teacher_logits[name]
-            temperatures: dict[str, Any] = {
-                "student_temperature": self.config.student_temperature,
-                "teacher_temperature": temperature,
-            }
-            found = gauges.distillation_gauges(student, teacher, center_K, **temperatures)
-            # The cross entropy of all rows is the teacher's entropy plus the divergence.
-            aligned = teacher.flip(0) if name == "clip_distillation" else teacher
-            entropies = cross_entropy(student, aligned, center_K, **temperatures)
-            found["kl"] = entropies - found["teacher_entropy"]
+            found = gauges.distillation_gauges(
+                student,
+                teacher.flip(0) if name == "clip_distillation" else teacher,
+                center_K,
+                student_temperature=self.config.student_temperature,
+                teacher_temperature=temperature,
+            )
             metrics |= {f"gauge/{gauge}/{name}": value.item() for gauge, value in found.items()}
         return metrics
 
