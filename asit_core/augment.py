@@ -235,8 +235,8 @@ def visible_patches(
     Source: Audio-MAE (arXiv:2207.06405), Sec. 3: fine-tuning with columns and rows left out.
     """
     columns, rows = grid
-    kept_columns = int(columns * (1.0 - config.time_ratio))
-    kept_rows = int(rows * (1.0 - config.frequency_ratio))
+    kept_columns = _kept(columns, config.time_ratio)
+    kept_rows = _kept(rows, config.frequency_ratio)
     if kept_columns < 1 or kept_rows < 1:
         raise ValueError(
             f"patchout must leave a column and a row of patches, but {config.time_ratio} and "
@@ -248,6 +248,11 @@ def visible_patches(
     if token_order == "time":
         return (column_Bt[:, :, None] * rows + row_Bf[:, None, :]).flatten(1)
     return (row_Bf[:, :, None] * columns + column_Bt[:, None, :]).flatten(1)
+
+
+def _kept(size: int, ratio: float) -> int:
+    # 10 * (1.0 - 0.8) is 1.9999999999999996 in floats.
+    return int(size * (1.0 - ratio) + 1e-9)
 
 
 def _band(draws_B2: Tensor, limit: float, size: int) -> Tensor:

@@ -150,7 +150,7 @@ def mixup_waveforms(
     mixed_BS = mix_waveforms(
         waveform_BS, num_samples_B, waveform_BS[partner_B], num_samples_B[partner_B], weight_B
     )
-    return mixed_BS, mix_targets(target_BC, target_BC[partner_B], weight_B)
+    return mixed_BS, mix_targets(target_BC, target_BC[partner_B.to(target_BC.device)], weight_B)
 
 
 def mixup_log_mels(
@@ -188,7 +188,7 @@ def mixup_log_mels(
     mix = mix_powers if config.domain == "power" else _mix_log_mels
     mixed_BTF = mix(sound_BTF, sound_BTF[partner_B], weight_B)
     mixed_BTF = _silent_past(mixed_BTF, num_frames_B.to(log_mel_BTF.device))
-    return mixed_BTF, mix_targets(target_BC, target_BC[partner_B], weight_B)
+    return mixed_BTF, mix_targets(target_BC, target_BC[partner_B.to(target_BC.device)], weight_B)
 
 
 def mix_waveforms(

@@ -69,7 +69,7 @@ def classification_loss(
         Scalar >= 0 in fp32: `ce` is a mean over clips, `bce` over clips and classes.
 
     Raises:
-        ValueError: If the target's shape does not fit.
+        ValueError: If the target's shape does not fit, or it has weight on a class not present.
 
     Source: smoothing (1 - s) y + s / C (arXiv:1512.00567, Sec. 7), for `bce` as in
     arXiv:2110.00476.
@@ -87,6 +87,13 @@ def classification_loss(
     target_BC = functional.one_hot(target, num_classes) if is_hard else target
     target_BC = target_BC.float()
     if present is not None:
+        absent_BC = target_BC.index_fill(1, present.to(target_BC.device), 0.0)
+        if absent_BC.any():
+            row, index = absent_BC.nonzero()[0].tolist()
+            raise ValueError(
+                f"target must have no weight on classes that are not present, but clip {row} has "
+                f"{float(target_BC[row, index]):.3g} on class {index}"
+            )
         logits_BC, target_BC = logits_BC[:, present], target_BC[:, present]
     target_BC = (1.0 - label_smoothing) * target_BC + label_smoothing / target_BC.shape[1]
     if kind == "ce":

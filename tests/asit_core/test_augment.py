@@ -171,6 +171,12 @@ def test_patchout_keeps_a_grid_of_whole_columns_and_rows(token_order):
     assert len({tuple(tokens) for tokens in visible.tolist()}) > 1
 
 
+def test_patchout_counts_as_on_paper():
+    """A fifth of 10 is 2, though 10 * (1 - 0.8) is a little less in floats."""
+    config = PatchoutConfig(time_ratio=0.8, frequency_ratio=0.4)
+    assert visible_patches(IDS, (10, 5), config, token_order="time", **DRAW).shape == (6, 2 * 3)
+
+
 def test_without_patchout_every_patch_is_visible():
     config = PatchoutConfig(time_ratio=0.0, frequency_ratio=0.0)
     visible = visible_patches(IDS, (5, 2), config, token_order="time", **DRAW)

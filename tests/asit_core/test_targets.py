@@ -127,5 +127,8 @@ def test_bad_input_is_named_with_rule_and_value():
         ValueError, match=r"target must be .* shape \(4, 5\), but got shape \(4, 4\)"
     ):
         classification_loss(_logits(), SOFT[:, :4], kind="bce")
+    for target, weight in ((SOFT, "0.4"), (torch.tensor([0, 4, 2, 3]), "1")):
+        with pytest.raises(ValueError, match=f"clip 1 has {weight} on class 4"):
+            classification_loss(_logits(), target, kind="ce", present=torch.tensor([0, 1, 2, 3]))
     with pytest.raises(ValueError, match=r"target must be .* shape \(4, 5\), but got shape \(3,\)"):
         classification_loss(_logits(), torch.tensor([0, 1, 2]), kind="ce")
