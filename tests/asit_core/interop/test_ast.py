@@ -66,7 +66,7 @@ def test_what_is_not_an_ast_says_so(published):
     state = published.empty(shapes)
     with pytest.raises(ValueError, match=r"AST .* its keys only, but got 'mask_embed'"):
         from_ast({**state, "module.mask_embed": torch.zeros(1, 1, 64)})
-    with pytest.raises(ValueError, match=r"must hold 'v.cls_token', but does not"):
+    with pytest.raises(ValueError, match=r"below `v.`, must hold 'cls_token', but does not"):
         from_ast({"module.cls_token": torch.zeros(1, 1, 64)})
     colours = torch.empty(192, 3, 16, 16, device="meta")
     with pytest.raises(ValueError, match=r"patch_embed.proj.weight must have one channel, .* 3"):

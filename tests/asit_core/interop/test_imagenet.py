@@ -60,7 +60,7 @@ def test_what_is_not_a_square_picture_says_so():
         from_imagenet({**state, "pos_embed": state["pos_embed"][:, 1:]})
     with pytest.raises(ValueError, match=r"channels must be one of sum, mean, but got 'max'"):
         from_imagenet(state, channels="max")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match=r"must hold 'patch_embed.proj.weight', but does not"):
+    with pytest.raises(ValueError, match=r"ImageNet weights must hold 'cls_token', but does not"):
         from_imagenet({})
 
 
