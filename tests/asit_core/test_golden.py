@@ -14,6 +14,7 @@ from torch import Tensor
 
 from asit_core.encoder import EncoderConfig
 from asit_core.heads import ProjectionHeadConfig
+from asit_core.interop import Network, from_asit
 from asit_core.masking import MaskingConfig, gmml_masks
 from asit_core.optim import OptimizerConfig
 from asit_core.pretext.clip_distillation import ClipDistillationConfig
@@ -27,15 +28,6 @@ from asit_core.teacher import TeacherConfig
 from asit_core.views import ViewsConfig
 
 _FBANK_KEY = re.compile(r"fbank_(?P<kilohertz>\d+)k(?:_of_first_(?P<samples>\d+))?")
-_RENAMED = {
-    "backbone.patch_embed.proj.": "encoder.patch_embed.",
-    "backbone.": "encoder.",
-    "head_cls.mlp.": "projection.mlp.",
-    "head_cls.cls_layer.weight_v": "clip_prototypes.direction",
-    "head_cls.data_layer.weight_v": "patch_prototypes.direction",
-    "head_recons.mlp.": "reconstruction.head.mlp.",
-    "head_recons.convTrans.": "reconstruction.head.to_pixels.",
-}
 
 
 def test_fbank_equals_the_reference(golden):
@@ -72,15 +64,42 @@ def test_fbank_subtracts_the_mean_itself(golden):
     pytest.skip("the reference holds no filterbank of the whole waveform")
 
 
-def _our_name(official: str, network: str) -> str | None:
-    """Our parameter's name; None for the weight norm's gain and the teacher's decoder."""
-    if official.endswith("weight_g") or (network, official[:11]) == ("teacher", "head_recons"):
-        return None
-    for old, new in _RENAMED.items():
-        if official.startswith(old):
-            name = new + official.removeprefix(old)
-            return name if name.startswith("reconstruction") else f"{network}.{name}"
-    raise AssertionError(f"unexpected key {official}")
+def _imported(tensors: dict[str, Tensor], meta: dict, network: Network) -> dict[str, str]:
+    """The program's names of a network's tensors, and ours: its importer keeps the tensors."""
+    weights = from_asit(
+        _content(tensors), network=network, num_heads=meta["num_heads"], input_bins=meta["mels"]
+    )
+    assert weights.encoder.norm_eps == meta["layernorm_eps"]
+    assert weights.input_frames == meta["frames"]
+    ours = {id(tensor): name for name, tensor in weights.tensors.items()}
+    state = {k.removeprefix(f"{network}."): v for k, v in tensors.items() if k.startswith(network)}
+    return {
+        name: _pretrainers_name(ours[id(tensor)], network)
+        for name, tensor in state.items()
+        if id(tensor) in ours
+    }
+
+
+def _pretrainers_name(name: str, network: Network) -> str:
+    name = name.removeprefix("pretext.")
+    of_network = ("encoder.", "projection.", "clip_prototypes.", "patch_prototypes.")
+    return f"{network}.{name}" if name.startswith(of_network) else name
+
+
+def _content(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """What the program's file would hold of this step."""
+    networks = {
+        network: {
+            name.removeprefix(f"{network}."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(f"{network}.")
+        }
+        for network in ("student", "teacher")
+    }
+    centers = {
+        f"loss_{name}": {"center": tensors[f"center_{name}_before"]} for name in ("cls", "data")
+    }
+    return {**networks, **centers}
 
 
 def _close(ours: Tensor, theirs: Tensor, relative: float = 1e-5) -> None:
@@ -143,17 +162,14 @@ def _pretrainer(tensors: dict[str, Tensor], meta: dict) -> Pretrainer:
         student_temperature=meta["student_temp"],
     )
     pretrainer = Pretrainer(config, seed=0)
+    before = {**tensors, **_teacher_before_ema(tensors, meta)}
     state = {}
-    for name, value in {**tensors, **_teacher_before_ema(tensors, meta)}.items():
-        network, _, key = name.partition(".")
-        if network not in ("student", "teacher"):
-            continue
-        if key.endswith("weight_g"):
-            assert torch.equal(value, torch.ones_like(value))
-        elif (ours := _our_name(key, network)) is not None:
-            state[ours] = value
-    state["clip_distillation.center.value_K"] = tensors["center_cls_before"][0]
-    state["patch_distillation.center.value_K"] = tensors["center_data_before"][0]
+    for network in ("teacher", "student"):  # the decoder is the student's, which comes last
+        weights = from_asit(
+            _content(before), network=network, num_heads=meta["num_heads"], input_bins=meta["mels"]
+        )
+        for name, tensor in weights.tensors.items():
+            state[_pretrainers_name(name, network)] = tensor
     pretrainer.load_state_dict(state)  # strict: every parameter has an official counterpart
     return pretrainer
 
@@ -194,8 +210,9 @@ def test_one_step_equals_the_released_program(golden):
 
     report.total.backward()
     parameters = dict(pretrainer.named_parameters())
+    of_student, of_teacher = (_imported(tensors, meta, kind) for kind in ("student", "teacher"))
     for name in [key for key in tensors if key.startswith("gradnorm.")]:
-        ours = parameters[_our_name(name.removeprefix("gradnorm."), "student") or ""].grad
+        ours = parameters[of_student[name.removeprefix("gradnorm.")]].grad
         assert ours is not None
         _close(ours.norm(), tensors[name], relative=1e-4)
 
@@ -207,7 +224,7 @@ def test_one_step_equals_the_released_program(golden):
     _close(pretrainer.clip_distillation.center.value_K, tensors["center_cls_after"])
     _close(pretrainer.patch_distillation.center.value_K, tensors["center_data_after"])
     for name in [key for key in tensors if key.startswith("teacher_after_ema.")]:
-        ours = parameters[_our_name(name.removeprefix("teacher_after_ema."), "teacher") or ""]
+        ours = parameters[of_teacher[name.removeprefix("teacher_after_ema.")]]
         _close(ours, tensors[name])
 
 

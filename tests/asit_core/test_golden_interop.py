@@ -4,7 +4,6 @@ Tolerance: 1e-5 of a tensor's largest value, that of float32 sums taken in anoth
 """
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,8 +27,8 @@ def _num_heads(text: str) -> int:
 
 
 def _encoder(weights: ModelWeights, meta: dict[str, Any]) -> SpectrogramEncoder:
-    config = replace(weights.encoder, norm_eps=meta["layernorm_eps"])
-    return build(replace(weights, encoder=config)).encoder
+    assert weights.encoder.norm_eps == meta["layernorm_eps"]
+    return build(weights).encoder
 
 
 def _lengths(tensors: dict[str, Tensor], letters: str) -> list[int]:
@@ -73,6 +72,34 @@ def test_ssast_fine_tunes_at_any_length_as_released(golden, name):
         _close(encoder.pos_embed.detach(), tensors[f"{case}.pos_embed"])
         _close(_logits(encoder, tensors, case, "mean"), tensors[f"{case}.logits_avgtok"])
         _close(_logits(encoder, tensors, case, "class_tokens"), tensors[f"{case}.logits_cls"])
+
+
+@pytest.mark.parametrize("name", ["ssast_patch", "ssast_frame"])
+@pytest.mark.parametrize(("pool", "logits"), [("mean", "avgtok"), ("class_tokens", "cls")])
+def test_a_fine_tuned_ssast_is_read_with_either_pool(golden, name, pool, logits):
+    tensors, meta = golden(name)
+    recipe = meta["finetune"]
+    for frames in _lengths(tensors, "ft"):
+        case = f"ft{frames}"
+        state = {key: value for key, value in tensors.items() if key.startswith("module.v.")}
+        width = state["module.v.norm.weight"].shape
+        # The norm of a head that was not trained is as it began.
+        state |= {"mlp_head.0.weight": torch.ones(width), "mlp_head.0.bias": torch.zeros(width)}
+        head = f"{case}.mlp_head."
+        state |= {k.removeprefix(f"{case}."): v for k, v in tensors.items() if k.startswith(head)}
+        state["module.v.pos_embed"] = tensors[f"{case}.pos_embed"]
+        weights = from_ssast(
+            state,
+            num_heads=_num_heads(meta["model_size"]),
+            input_frames=frames,
+            stride=(recipe["tstride"], recipe["fstride"]),
+            input_bins=meta["mels"],
+            pool=pool,
+        )
+        classifier = build(weights).classifier
+        assert classifier is not None
+        with torch.no_grad():
+            _close(classifier(tensors[f"{case}.x"]), tensors[f"{case}.logits_{logits}"])
 
 
 @pytest.mark.parametrize("name", ["ssast_patch", "ssast_frame"])
