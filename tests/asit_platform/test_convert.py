@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 from asit_core import seeding
 from asit_core.interop import from_ast, load_any, read_model, save_model, to_ast
 from asit_core.model_weights import ModelWeights
+from asit_platform import cli
 from asit_platform.convert import convert
 from asit_platform.errors import PlatformError
 
@@ -63,7 +65,8 @@ def test_a_checkpoint_becomes_a_model_file_and_a_folder(ast_file, tmp_path):
     model, folder = tmp_path / "new" / "ast.safetensors", tmp_path / "new" / "hf"
     result = _run(ast_file, model, "--to", "asit", "--layout", "ast")
     assert result.exit_code == 0, result.output
-    assert result.output == (
+    shown = re.sub(r"  note: .*\n", "", result.output)
+    assert shown == (
         f"{ast_file}: an AST checkpoint\n"
         "  1 block of width 192, 3 heads, 2 class tokens, 0.5 M parameters\n"
         "  patches of 16 frames x 16 bins, every 10 x 10: 12 x 12 of 128 frames\n"
@@ -129,3 +132,26 @@ def test_the_command_makes_what_the_library_does(ast_file, tmp_path):
     back = to_ast(read_model(tmp_path / "command.safetensors"))
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["--layout", "ssast", "--pool", "mean", "--num-heads", "5"], ["--stride", "a"], []],
+)
+def test_a_refusal_ends_with_2_and_one_line(ast_file, tmp_path, capsys, given):
+    assert cli.main(["convert", str(ast_file), str(tmp_path / "out"), "--to", "asit", *given]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_heads_pool_and_a_guessed_grid_are_shown(ast_file, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("--layout", "ssast", "--pool", "class_tokens")
+    result = _run(ast_file, out, "--to", "asit", *arguments)
+    assert result.exit_code == 0, result.output
+    assert read_model(out).pool == "class_tokens"
+    assert "  note: took 12 rows x 12 columns (stride 10)" in result.output
+    assert "8 rows x 18 columns (stride 16)" in result.output

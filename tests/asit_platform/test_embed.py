@@ -1,4 +1,5 @@
 import json
+import weakref
 from dataclasses import asdict
 from pathlib import Path
 
@@ -205,3 +206,37 @@ def test_another_programs_checkpoint_comes_with_the_command_that_converts_it(
     assert "looks like an AST or fine-tuned SSAST checkpoint" in shown
     assert f"`asit convert {tmp_path / 'ast.pth'} MODEL.safetensors --to asit`" in shown
     assert not (tmp_path / "x.parquet").exists()
+
+
+def test_what_the_table_leaves_out_is_not_kept(tmp_path, checkpoint, sounds, monkeypatch):
+    """The grids of patches are f times as large as the frames: one at a time."""
+    grids, alive = [], []
+    embed_clip = SpectrogramModel.embed
+
+    def spy(*args, **options):
+        alive.append(sum(grid() is not None for grid in grids))
+        embedding = embed_clip(*args, **options)
+        grids.append(weakref.ref(embedding.patch_grid))
+        return embedding
+
+    monkeypatch.setattr(SpectrogramModel, "embed", spy)
+    assert _run(checkpoint, 2 * sounds, "--out", str(tmp_path / "x.parquet"), "--frames") == 0
+    assert alive == 6 * [0]
+
+
+def test_a_sound_that_the_system_refuses_is_named(tmp_path, checkpoint, sounds, capsys):
+    refused = tmp_path / (300 * "x")
+    files = [sounds[0], refused]
+    assert _run(checkpoint, files, "--out", str(tmp_path / "x.parquet")) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: 1 of 2 files cannot be used: {refused}: cannot be read: ")
+    assert "--out" not in shown
+
+
+def test_a_failure_takes_its_new_folders_away(tmp_path, checkpoint):
+    out = tmp_path / "new" / "folder" / "x.parquet"
+    assert _run(checkpoint, [tmp_path / "none.wav"], "--out", str(out)) == 2
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    assert _run(checkpoint, [tmp_path / "none.wav"], "--out", str(tmp_path / "old" / "x")) == 2
+    assert (tmp_path / "old").is_dir()
