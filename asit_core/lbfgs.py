@@ -43,9 +43,11 @@ def minimise(
         max_iterations: Steps at most.
 
     Returns:
-        The last weight; a local minimum, and the global one where the function is convex.
+        The last weight; unless the steps ran out a stationary point to within the tolerance, which
+        is the minimum where the function is convex.
 
-    Source: Nocedal and Wright, Numerical Optimization (2006), Algorithms 7.4 and 7.5.
+    Source: Nocedal and Wright, Numerical Optimization (2006), Algorithm 7.4, with the halving of
+    Algorithm 3.1 in place of a Wolfe search.
     """
     pairs: deque[_Pair] = deque(maxlen=_MEMORY)
     value, gradient = objective(weight)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import softplus
 
 
 class Softmax(NamedTuple):
@@ -105,10 +105,6 @@ class Sigmoids(NamedTuple):
         """Binary cross-entropy, summed over classes and averaged over clips; derivative times N."""
         loss = (softplus(logits_NC) - self.target_NC * logits_NC).sum(dim=1).mean()
         return loss, torch.sigmoid(logits_NC) - self.target_NC
-
-    def log_probability(self, logits_MC: Tensor) -> Tensor:
-        """Log-probabilities (M, C) that a clip has the class."""
-        return logsigmoid(logits_MC)
 
     def can_judge(self, label_MA: Tensor) -> Tensor:
         """Boolean (M,): every clip judges the classes that can be learned."""

@@ -95,10 +95,6 @@ class LogisticRegression:
         """Logits (M, C) of the classes that can be learned, in the order of `class_C`."""
         return self._rotate(self._standardise(feature_MD)) @ weight_R1C
 
-    def log_probability(self, weight_R1C: Tensor, feature_MD: Tensor) -> Tensor:
-        """Log-probabilities (M, C) of those classes."""
-        return self.likelihood.log_probability(self.logits(weight_R1C, feature_MD))
-
     def objective(self, weight_R1C: Tensor, l2: float) -> tuple[float, Tensor]:
         """Value and gradient at `weight_R1C`."""
         value, residual_NC = self.likelihood.loss_and_residual(self._input_NR1 @ weight_R1C)

@@ -13,7 +13,7 @@ from asit_core.probe.inputs import check_can_learn, check_finite, checked_label
 from asit_core.probe.pooled import fit
 from asit_core.probe.validation import Groups
 
-_MAX_STEPS = 1000  # never reached: a few layers add little to a convex problem
+_MAX_STEPS = 1000  # per penalty; a bound, the tolerance of the gradient is to end the search
 
 
 class LayerProbeResult(NamedTuple):
@@ -70,7 +70,8 @@ def layer_probe(
     check_finite("train_NLD", train_NLD)
     check_finite("test_MLD", test_MLD)
     layer_NLD = train_NLD.cpu().double()
-    pool = LayerPool(layer_NLD, Standardiser.fit(layer_NLD))
+    as_they_are = layer_NLD.new_ones(layer_NLD.shape[1:])
+    pool = LayerPool(layer_NLD, Standardiser(torch.zeros_like(as_they_are), as_they_are))
     with few_threads(layer_NLD.numel() * num_classes):
         model, l2 = fit(pool, label, group_N=group_N, seed=seed, max_steps=_MAX_STEPS)
         test_pool = LayerPool(test_MLD.cpu().double(), model.pool.standardise)
