@@ -71,5 +71,5 @@ def test_ssast_cuts_as_many_rows_as_there_are_columns():
     assert torch.equal(cut, adapt_positions(positions, (12, 8), how="ast")[..., 1:8])
     square = adapt_positions(positions, (4, 4), how="ssast")
     assert torch.equal(square, adapt_positions(positions, (4, 4), how="ast"))
-    with pytest.raises(ValueError, match="must leave 6 rows of .* 8 rows leaves 7; take"):
+    with pytest.raises(ValueError, match=r"must leave 6 rows of .* 8 rows leaves 7; take"):
         adapt_positions(positions, (12, 6), how="ssast")
