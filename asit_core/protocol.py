@@ -6,9 +6,9 @@ Every measurement carries its `Protocol`; comparing two whose protocols differ r
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, NamedTuple
 
 _CHOICES = {
     "encoder": ("frozen", "fine-tuned"),
@@ -27,8 +27,9 @@ class Protocol:
         num_clips: Clips scored; downloads of AudioSet differ by thousands.
         num_classes: All classes of the task, such as 12 or 35.
         encoder: `frozen` or `fine-tuned`.
-        readout: What turned features into scores, such as `knn`, `linear`, `attentive`, `layers` or
-            `classifier`.
+        readout: What turned features into scores, with every setting that moves the number, such as
+            `knn(features=mean, k=10)`, `linear(features=both)`, `attentive(num_queries=2)`,
+            `layers` or `classifier`.
         metric: `accuracy`, `mAP`, `AUC` or `d-prime`; higher is better for each.
         label_set: `raw`, or `enhanced` for labels mended after release.
     """
@@ -115,23 +116,36 @@ class Measurement:
             )
 
 
-def split_hash(*, trained: Iterable[str], scored: Iterable[str]) -> str:
+class Fold(NamedTuple):
+    """Ids of the clips of one training run, validation included, and of those scored after it."""
+
+    trained: Iterable[str]
+    scored: Iterable[str]
+
+
+def split_hash(folds: Sequence[Fold]) -> str:
     """Sixteen hex digits that tell which clips were trained on and which scored.
 
     Args:
-        trained: Ids of the training clips, validation included, in any order.
-        scored: Ids of the clips that were scored, in any order.
+        folds: One for a single split; of a cross-validation, such as ESC-50's, all of them. Their
+            order does not matter, nor that of their clips.
 
     Raises:
-        ValueError: If a clip is named twice, or trained on and scored.
+        ValueError: If there is no fold, or a fold names a clip twice or trains on and scores it.
     """
+    if not folds:
+        raise ValueError("folds must hold at least one fold, but got none")
+    text = "\x1d".join(sorted(_fold_text(*fold) for fold in folds))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _fold_text(trained: Iterable[str], scored: Iterable[str]) -> str:
     trained_ids, scored_ids = sorted(trained), sorted(scored)
     everything = trained_ids + scored_ids
     twice = sorted(name for name, count in Counter(everything).items() if count > 1)
     if twice:
         raise ValueError(
-            "a clip must be named once, trained or scored, but "
+            "a clip must be named once in a fold, trained or scored, but "
             f"{len(twice)} are named twice (first: {twice[0]!r})"
         )
-    text = "\x1e".join("\x1f".join(names) for names in (trained_ids, scored_ids))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return "\x1e".join("\x1f".join(names) for names in (trained_ids, scored_ids))

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asit_core.protocol import Measurement, Protocol, split_hash
+from asit_core.protocol import Fold, Measurement, Protocol, split_hash
 
 
 def _protocol(**changes: object) -> Protocol:
     fields = {
         "dataset": "speech_commands_v2",
-        "split_hash": split_hash(trained=["a", "b"], scored=["c"]),
+        "split_hash": split_hash([Fold(["a", "b"], ["c"])]),
         "num_clips": 11005,
         "num_classes": 35,
         "encoder": "frozen",
@@ -85,17 +85,31 @@ def test_the_text_names_value_and_key():
 def test_the_split_hash_knows_roles_and_not_order(names, data):
     cut = data.draw(st.integers(1, len(names) - 1))
     trained, scored = names[:cut], names[cut:]
-    found = split_hash(trained=trained, scored=scored)
-    assert found == split_hash(trained=trained[::-1], scored=scored[::-1])
-    assert found != split_hash(trained=scored, scored=trained)
+    found = split_hash([Fold(trained, scored)])
+    assert found == split_hash([Fold(trained[::-1], scored[::-1])])
+    assert found != split_hash([Fold(scored, trained)])
     assert len(found) == 16
 
 
-def test_a_clip_has_one_role():
+def test_a_clip_has_one_role_in_a_fold():
     with pytest.raises(ValueError, match=r"1 are named twice \(first: 'b'\)"):
-        split_hash(trained=["a", "b"], scored=["b", "c"])
-    with pytest.raises(ValueError, match="must be named once"):
-        split_hash(trained=["a", "a"], scored=["c"])
+        split_hash([Fold(["a"], ["c"]), Fold(["a", "b"], ["b", "c"])])
+    with pytest.raises(ValueError, match="must be named once in a fold"):
+        split_hash([Fold(["a", "a"], ["c"])])
+    with pytest.raises(ValueError, match="folds must hold at least one fold"):
+        split_hash([])
+
+
+def test_five_folds_train_on_and_score_every_clip():
+    """ESC-50: each clip is scored once and trained on in the four other folds."""
+    groups = [[f"{group}-{clip}" for clip in range(3)] for group in range(5)]
+    folds = [
+        Fold([clip for other in groups if other is not group for clip in other], group)
+        for group in groups
+    ]
+    found = split_hash(folds)
+    assert found == split_hash(folds[::-1])
+    assert len({found, *(split_hash([fold]) for fold in folds), split_hash(folds[:4])}) == 7
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from asit_core.protocol import Protocol, split_hash
+from asit_core.protocol import Fold, Protocol, split_hash
 from asit_platform.cluster import preflight, start_ray
 from asit_platform.data.dataset import DatasetInfo
 from asit_platform.data.source import ClipSource
@@ -314,7 +314,7 @@ def _describe(
         "dataset": _describe_dataset(info),
         "split": spec.to_dict()["split"],
         "transductive": spec.transductive,
-        "protocol": asdict(_protocol(spec, info)),
+        "protocol": asdict(_protocol(spec, info, best.params)),
         "best": {
             "number": best.number,
             "params": best.params,
@@ -327,19 +327,23 @@ def _describe(
     return assemble_result(outcomes, metric=_measured(spec), about=about)
 
 
-def _protocol(spec: SweepSpec, info: DatasetInfo) -> Protocol:
+def _protocol(spec: SweepSpec, info: DatasetInfo, params: dict[str, Any]) -> Protocol:
     """What numbers of another study must share with these to be compared."""
     scored = info.clips([spec.split.test])["clip_id"].to_pylist()
-    by_neighbours = _measured(spec) == "probe/knn_accuracy"
+    trained = info.clips(spec.split.train)["clip_id"].to_pylist()
+    probe = spec.resolve(params).probe
+    by_neighbours = _measured(spec) == "probe/knn_accuracy" or probe.kind == "knn"
     return Protocol(
         dataset=info.name,
-        split_hash=split_hash(
-            trained=info.clips(spec.split.train)["clip_id"].to_pylist(), scored=scored
-        ),
+        split_hash=split_hash([Fold(trained, scored)]),
         num_clips=len(scored),
         num_classes=info.num_labels,
         encoder="frozen",
-        readout="knn" if by_neighbours else spec.resolve({}).probe.kind,
+        readout=(
+            f"knn(features={probe.features}, k={min(probe.k, len(trained))})"
+            if by_neighbours
+            else f"linear(features={probe.features})"
+        ),
         metric="accuracy",
     )
 
