@@ -7,7 +7,7 @@ from asit_core.decoder import DecoderConfig
 from asit_core.optim import OptimizerConfig
 from asit_core.pretext.patch_discrimination import PatchDiscriminationConfig
 from asit_core.pretext.patch_regression import PatchRegressionConfig
-from asit_core.pretrain_config import PretextConfig, PretrainConfig
+from asit_core.pretrain_config import NormalizationConfig, PretextConfig, PretrainConfig
 from asit_core.sizes import NANO_CROP_FRAMES, NANO_RUN, encoder_config, nano_optimizer
 from asit_core.token_masking import TokenMaskingConfig
 from asit_core.views import ViewsConfig
@@ -129,8 +129,8 @@ def _ssast(size: str, masking: TokenMaskingConfig, **patch: Any) -> PretrainConf
             # 1e-4 at 24 clips (base), 5e-4 at 120 (tiny)
             lr_per_256=1e-4 * 256 / 24,
             schedule="constant",
-            # 1000 of 800,000 steps, the learning rate set every 50
-            warmup_ratio=0.00125,
+            # 1000 steps at every size, the learning rate set every 50: of 800,000 at 24 clips
+            warmup_ratio=0.00125 * _SSAST_BATCH[size] / 24,
             warmup_stairs=20,
             weight_decay=5e-7,
             final_weight_decay=5e-7,
@@ -138,6 +138,7 @@ def _ssast(size: str, masking: TokenMaskingConfig, **patch: Any) -> PretrainConf
             beta1=0.95,
             clip_grad=None,
         ),
+        normalization=NormalizationConfig(mean=-4.2677393, std=4.5689974),
         epochs=10,
         batch_size=_SSAST_BATCH[size],
         donor_group=2,

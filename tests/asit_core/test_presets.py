@@ -207,10 +207,24 @@ def test_ssasts_released_recipe():
             "all",
             None,
         )
+        assert config.normalization == pretrain_config.NormalizationConfig(
+            mean=-4.2677393, std=4.5689974
+        )
+        assert create_config(preset, size="nano").normalization is None
     for size, learning_rate in (("base", 1e-4), ("tiny", 5e-4)):
         config = create_config("ssast_patch", size=size)
         scaled = config.optimizer.lr_per_256 * config.batch_size / 256
         assert scaled == pytest.approx(learning_rate)
+
+
+@pytest.mark.parametrize("preset", ["ssast_patch", "ssast_frame"])
+@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+def test_ssast_warms_up_for_a_thousand_steps_at_every_size(preset, size):
+    config = create_config(preset, size=size)
+    # 800,000 steps of 24 clips, which are ten epochs
+    total_steps = 800_000 * 24 / config.batch_size
+    assert config.optimizer.warmup_ratio * total_steps == pytest.approx(1000)
+    assert config.optimizer.warmup_stairs == 20
 
 
 def test_the_masked_autoencoders_encode_a_quarter():
