@@ -203,9 +203,40 @@ def _faults_of_masking(config: PretrainConfig) -> Iterator[str]:
     if pretext.patch_distillation and pretext.patch_distillation.tokens != "all":
         masked_only.append("patch_distillation")
     if masking.hides_nothing and masked_only:
+        name, value = _empty_share(masking)
         yield (
-            f"ratio must be above 0 for {masked_only[0]}, which learns from what is hidden, or "
-            f"masking null, but got {masking.ratio}"
+            f"{name} must be above 0 for {masked_only[0]}, which learns from what is hidden, or "
+            f"masking null, but got {value}"
+        )
+    if pretext.patch_distillation and pretext.patch_distillation.tokens == "full":
+        yield from _faults_of_full_patches(masking, config)
+
+
+def _empty_share(masking: MaskingConfig) -> tuple[str, str]:
+    """Name and value of the share that lets a masking hide nothing."""
+    if masking.alien_probability == 0.0:
+        return "ratio", f"{masking.ratio}"
+    if masking.alien_probability == 1.0:
+        return "alien_ratio", f"{masking.alien_ratio}"
+    return "ratio or alien_ratio", f"{masking.ratio} and {masking.alien_ratio}"
+
+
+def _faults_of_full_patches(masking: MaskingConfig, config: PretrainConfig) -> Iterator[str]:
+    """Patches that only several rectangles together could hide: seldom, and in small views never.
+
+    Of 16 x 64 patches in views of 592 x 128 six in a hundred are hidden at a ratio of 0.7; of
+    2 x 128 patches two in a thousand.
+    """
+    sides = (config.views.crop_frames, config.encoder.input_bins)
+    # As `masking` draws them: one less than block_max allows, then rounded to align.
+    reach = [int(side * masking.block_max) - 1 for side in sides]
+    frames, bins = (round(length / masking.align) * masking.align for length in reach)
+    patch_frames, patch_bins = config.encoder.patch
+    if frames < patch_frames or bins < patch_bins:
+        yield (
+            f"tokens must be all, any or half where no rectangle of the masking (at most {frames} "
+            f"x {bins}, by block_max {masking.block_max}) can hide a patch of {patch_frames} x "
+            f"{patch_bins}, but got 'full'"
         )
 
 
@@ -228,6 +259,12 @@ def _faults_of_token_masking(config: PretrainConfig) -> Iterator[str]:
         yield (
             f"{name} must mask at least 2 patches for patch_discrimination, which tells them "
             f"apart, but got {getattr(masking, name)}"
+        )
+    regression = config.pretext.patch_regression
+    if regression and regression.normalize_target and config.encoder.patch == (1, 1):
+        yield (
+            "normalize_target must be false for patches of 1 x 1, which have no deviation, "
+            "but got true"
         )
 
 

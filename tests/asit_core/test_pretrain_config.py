@@ -43,20 +43,60 @@ def with_tokens(micro_config: PretrainConfig) -> PretrainConfig:
         ({"decoder": DECODER}, "decoder must be null without token_masking, but is given"),
         (
             {"masking": MaskingConfig(ratio=0.0, alien_ratio=0.0)},
-            "ratio must be above 0 for reconstruction, which learns from what is hidden.*got 0.0",
+            "^ratio or alien_ratio must be above 0 for reconstruction, which learns from what is "
+            "hidden, or masking null, but got 0.0 and 0.0",
+        ),
+        (
+            {"masking": MaskingConfig(alien_probability=1.0, alien_ratio=0.0)},
+            "^alien_ratio must be above 0 for reconstruction, .* but got 0.0$",
         ),
         (
             {
                 "masking": MaskingConfig(ratio=0.0, alien_probability=0.0),
                 "pretext": PretextConfig(patch_distillation=PatchDistillationConfig(tokens="half")),
             },
-            "ratio must be above 0 for patch_distillation, .* or masking null, but got 0.0",
+            "^ratio must be above 0 for patch_distillation, .* or masking null, but got 0.0$",
         ),
     ],
 )
 def test_tasks_on_pixels_that_could_learn_nothing_are_refused(micro_config, change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(micro_config, **change)
+
+
+FULL = PretextConfig(patch_distillation=PatchDistillationConfig(tokens="full"))
+
+
+@pytest.mark.parametrize(
+    ("block_max", "align", "largest"),
+    [
+        (0.3, 1, "8 x 3"),  # too narrow for a patch of 8 x 8
+        (0.5, 1, "15 x 7"),  # sides stay below block_max: 8 of 16 bins are never drawn
+        (0.5, 5, "15 x 5"),
+    ],
+)
+def test_whole_patches_that_no_rectangle_hides_are_refused(micro_config, block_max, align, largest):
+    masking = MaskingConfig(ratio=0.4, block_max=block_max, align=align)
+    message = rf"tokens must be all, any or half .*{largest}.* patch of 8 x 8, but got 'full'"
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(micro_config, masking=masking, pretext=FULL)
+
+
+@pytest.mark.parametrize(("block_max", "align"), [(0.6, 1), (0.6, 8)])
+def test_whole_patches_that_a_rectangle_hides_are_distilled(micro_config, block_max, align):
+    masking = MaskingConfig(ratio=0.4, block_max=block_max, align=align)
+    dataclasses.replace(micro_config, masking=masking, pretext=FULL)
+    dataclasses.replace(micro_config, masking=None, pretext=FULL)
+
+
+def test_one_pixel_has_no_deviation_to_normalize(with_tokens):
+    pixels = dataclasses.replace(with_tokens.encoder, patch_frames=1, patch_bins=1)
+    pretext = PretextConfig(patch_regression=PatchRegressionConfig(normalize_target=True))
+    with pytest.raises(ValueError, match="normalize_target must be false for patches of 1 x 1"):
+        dataclasses.replace(with_tokens, encoder=pixels, pretext=pretext)
+    dataclasses.replace(with_tokens, encoder=pixels)
+    rows = dataclasses.replace(pixels, patch_bins=2)
+    dataclasses.replace(with_tokens, encoder=rows, pretext=pretext)
 
 
 def test_patch_distillation_over_all_tokens_needs_no_corruption(micro_config):
