@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from asit_core.decoder import Decoder
 from asit_core.heads import Prototypes
 from asit_core.seeding import stream
 
@@ -19,8 +20,10 @@ WeightInit = Literal["normal", "xavier"]
 def initialize(module: nn.Module, *, seed: int, weight_init: WeightInit = "normal") -> None:
     """Draw every weight of a model from a stream of its own.
 
-    Tokens and positions: normal with deviation 0.02. Convolutions and prototypes: PyTorch's
-    default, uniform within 1 / sqrt(fan in). Norms: one and zero; biases of linear layers: zero.
+    Tokens and positions: normal with deviation 0.02; a mask embedding in the encoder's input, as
+    in SSAST's released program: 1 / sqrt(width). Convolutions and prototypes: PyTorch's default,
+    uniform within 1 / sqrt(fan in). Norms: one and zero; biases of linear layers: zero. Heads are
+    linear layers like any others, where SSAST's start from PyTorch's default.
 
     Args:
         module: Model to initialise in place.
@@ -57,5 +60,7 @@ def _initialize_parameter(
         case Prototypes():
             bound = parameter.shape[1] ** -0.5
             parameter.uniform_(-bound, bound, generator=generator)
+        case _ if name == "mask_embed" and not isinstance(layer, Decoder):
+            parameter.normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
         case _:
             parameter.normal_(std=0.02, generator=generator)

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from asit_core.decoder import Decoder, DecoderConfig
 from asit_core.encoder import EncoderConfig, SpectrogramEncoder
 from asit_core.heads import Prototypes, ReconstructionHead
 from asit_core.initialization import initialize
+from asit_core.seeding import stream
 
 
 class _Model(nn.Module):
@@ -95,6 +97,22 @@ def test_the_transposed_convolutions_bound_is_pytorchs_own():
     theirs = head.to_pixels.weight.abs().max().item()  # PyTorch's constructor drew it
     initialize(head, seed=0)
     assert theirs == pytest.approx(head.to_pixels.weight.abs().max().item(), rel=0.02)
+
+
+def test_a_mask_embedding_starts_as_in_ssast_and_in_a_decoder_as_in_mae():
+    config = EncoderConfig(embed_dim=1024, depth=1, num_heads=1, input_bins=16)
+    model = nn.Module()
+    model.mask_embed = nn.Parameter(torch.zeros(1, 1, 1024))
+    encoder = SpectrogramEncoder(config, input_frames=16)
+    model.decoder = Decoder(
+        DecoderConfig(embed_dim=1024, depth=1, num_heads=1, mlp_ratio=0.01), encoder
+    )
+    initialize(model, seed=0)
+    within = 4 / (2 * 1024) ** 0.5
+    theirs = nn.init.xavier_normal_(torch.zeros(1, 1, 1024), generator=stream(0, "test")).std()
+    assert model.mask_embed.std().item() == pytest.approx(1024**-0.5, rel=within)
+    assert theirs.item() == pytest.approx(1024**-0.5, rel=within)
+    assert model.decoder.mask_embed.std().item() == pytest.approx(0.02, rel=within)
 
 
 def test_a_wider_encoder_shares_the_names_it_can():
