@@ -5,6 +5,13 @@ reconstruction, patch distillation covers all tokens, one projection serves both
 keeps those and mends what is plainly a bug: a temperature counted in whole epochs, a last layer
 whose freezing never happened, a clip that may be its own alien, padding that is hidden and has to
 be reconstructed, another sample rate's statistics.
+
+Some differences are no field. The paper's "Adam" cites AdamW, which the program uses. Prototypes
+start from PyTorch's default in all of them: the program's own rule is applied before they exist,
+and the paper has none. Its "cropped and resized" is in the program a plain crop, and here too. The
+program's fp16 needs a scaler of the loss; `precision` offers fp32 and bf16, whose range needs none.
+That a silent crop is drawn again, at most ten times, is in every preset and from neither source:
+the project asks for it (issue 2).
 """
 
 import dataclasses
@@ -69,8 +76,8 @@ def asit_paper(size: str) -> PretrainConfig:
 
     Equal weights; patch distillation over corrupted tokens, which are here those with any hidden
     pixel; a projection for each task; a decoder 2048-2048-256; 70 % hidden by zeros or 30 % by
-    another clip; half the program's attention heads; 40 epochs, of which the warm-ups take the
-    program's 10 and 30.
+    another clip; at `small` and `base` half the program's attention heads, elsewhere as many; 40
+    epochs, of which the warm-ups take the program's 10 and 30.
 
     Source: ASiT (arXiv:2211.13189v1), Secs. III and IV-A.
     """

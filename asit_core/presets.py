@@ -1,8 +1,10 @@
 """Named configurations at named sizes, each a plain config one can print and change.
 
 `asit_presets.py` holds the ASiT family, `masked_presets.py` SSAST, MAE-AST and MaskSpec. `nano` is
-for laptops and CI: besides widths it shortens the crop and replaces the recipe's optimizer, which
-is made for long runs.
+for laptops and CI. Besides widths, prototypes and crop it replaces what is made for long runs:
+optimizer, epochs, batch and precision, the teacher's momentum and the weights of distillation, the
+initial weights and the normalisation. So `asit_code` at `nano` is the released *method* at laptop
+size, not the released total, 1 clip + 1 patch + 2 reconstruction: there distillation weighs 0.2.
 """
 
 from asit_core.asit_presets import asit, asit_code, asit_paper

@@ -4,8 +4,6 @@ Every clip of a batch has the same number of masked tokens, so that they can be 
 drawn one by one (`random`) or as square clusters of neighbours (`cluster`). The released SSAST
 program draws clusters with a bias, kept as `official`: see `draw_token_masks`.
 
-There is no sparing of padding here: of a short clip nothing but padding might stay visible.
-
 Shapes: `B` clips (views count as clips), `N` patches, `M` masked ones, `U` visible ones, `K`
 clusters. A grid of patches is (t, f): columns in time, rows in frequency.
 """
@@ -29,6 +27,12 @@ _NEVER = 2**31
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenMaskingConfig:
     """How many tokens are masked, and how they lie.
+
+    Padding is not spared: what follows a short clip's end is masked, and stays visible, like any
+    other patch. Of a clip much shorter than the crop most masked patches are padding, which is
+    predicted without listening and looks alike to patch discrimination, and all of the clip may be
+    masked, so that nothing but padding stays visible. Choose `views.crop_frames` near the clips'
+    length.
 
     Attributes:
         num_masked: Tokens masked in each clip; null where `ratio` is given.
