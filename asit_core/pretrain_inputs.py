@@ -6,7 +6,8 @@ that no task reads is not made.
 Shapes: `V` views, `B` clips, `T` frames, `F` mel bins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ class PretrainInputs(NamedTuple):
     clean_VBTF: Tensor
     corrupted_VBTF: Tensor
     mask_VBTF: Tensor | None = None
-    token_masks: dict[str, TokenMasks] = {}
+    token_masks: Mapping[str, TokenMasks] = MappingProxyType({})
     drop_path_keys_VB: Tensor | None = None
 
 

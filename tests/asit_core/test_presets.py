@@ -134,6 +134,10 @@ def test_the_released_recipe():
         "projection_head.hidden_dim": 2048,
         "projection_head.bottleneck_dim": 256,
         "projection_head.shared": True,
+        "views.padding": "silence",
+        "donor_group": 32,
+        "precision": "auto",
+        "teacher.temperature_per_epoch": True,
         "teacher.warmup_temperature": 0.04,
         "teacher.temperature": 0.07,
         "teacher.momentum": 0.996,
@@ -155,6 +159,12 @@ def test_the_released_recipe():
         "batch_size": 128,
     }
     assert {key: flat[key] for key in expected} == expected
+    for size, distillation in (("nano", 0.2), ("tiny", 1.0), ("small", 1.0), ("base", 1.0)):
+        assert create_config("asit_code", size=size).pretext.weights() == {
+            "reconstruction": 2.0,
+            "patch_distillation": distillation,
+            "clip_distillation": distillation,
+        }
     # 10 epochs of warm-up and 30 of temperature, out of 100
     assert config.teacher is not None
     assert config.optimizer.warmup_ratio * config.epochs == pytest.approx(10)

@@ -86,7 +86,7 @@ def test_the_options_shown_are_legal():
     load_sweep(REPOSITORY / "sweeps" / "quickstart.yaml", [o.rstrip("'") for o in shown])
 
 
-@pytest.mark.parametrize("name", re.findall(r"\]\((?!https?:)([^)]+)\)", README))
+@pytest.mark.parametrize("name", re.findall(r"\]\((?!https?:|#)([^)]+)\)", README))
 def test_links_lead_somewhere(name):
     assert (REPOSITORY / name).exists()
 
