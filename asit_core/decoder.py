@@ -4,12 +4,11 @@ Shapes: `B` clips, `C` class tokens, `N` patches, `U` visible ones, `D` width.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from asit_core.blocks import check_sizes, choose_attention, make_blocks
 from asit_core.encoder import SpectrogramEncoder
 
 
@@ -26,19 +25,7 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         """Check what can be checked alone."""
-        for name in ("embed_dim", "depth", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, but got {getattr(self, name)}")
-        if self.embed_dim % self.num_heads:
-            raise ValueError(
-                f"embed_dim must be a multiple of num_heads ({self.num_heads}), "
-                f"but got {self.embed_dim}"
-            )
-        if not 1.0 <= self.embed_dim * self.mlp_ratio < float("inf"):
-            raise ValueError(
-                "mlp_ratio must be finite and leave at least one hidden unit, "
-                f"but got {self.mlp_ratio}"
-            )
+        check_sizes(self)
 
 
 class Decoder(nn.Module):
@@ -51,22 +38,13 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig, encoder: SpectrogramEncoder) -> None:
         """Build a decoder for the grid of patches that the encoder was built for."""
         super().__init__()
-        layer_norm = partial(nn.LayerNorm, eps=encoder.config.norm_eps)
         self.num_cls_tokens = encoder.num_cls_tokens
         self.embed = nn.Linear(encoder.config.embed_dim, config.embed_dim)
         self.mask_embed = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, encoder.pos_embed.shape[1], config.embed_dim))
-        self.blocks = nn.ModuleList(
-            Block(
-                config.embed_dim,
-                config.num_heads,
-                mlp_ratio=config.mlp_ratio,
-                qkv_bias=True,
-                norm_layer=layer_norm,  # pyright: ignore[reportArgumentType]
-            )
-            for _ in range(config.depth)
-        )
-        self.norm = layer_norm(config.embed_dim)
+        norm_eps = encoder.config.norm_eps
+        self.blocks = make_blocks(config, norm_eps=norm_eps)
+        self.norm = nn.LayerNorm(config.embed_dim, eps=norm_eps)
 
     def forward(self, encoded_BUD: Tensor, visible_BU: Tensor) -> Tensor:
         """Tokens of all patches.
@@ -85,9 +63,7 @@ class Decoder(nn.Module):
         index_BUD = visible_BU.unsqueeze(-1).expand_as(patches_BUD)
         patches_BND = masks_BND.scatter(1, index_BUD, patches_BUD)
         tokens_BND = torch.cat([cls_BCD, patches_BND], dim=1) + self.pos_embed
-        # As in the encoder: fused attention's backward is slow under bf16 on a CPU.
-        fused = tokens_BND.device.type != "cpu" or not torch.is_autocast_enabled("cpu")
+        choose_attention(self.blocks, tokens_BND)
         for block in self.blocks:
-            block.attn.fused_attn = fused  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
             tokens_BND = block(tokens_BND)
         return self.norm(tokens_BND)[:, self.num_cls_tokens :]

@@ -8,18 +8,15 @@ counts columns fastest (patch `f * columns + t`).
 """
 
 from dataclasses import replace
-from functools import partial
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asit_core.blocks import choose_attention, make_blocks
 from asit_core.encoder_config import EncoderConfig, TokenOrder, patch_fields
 from asit_core.positions import adapt_positions
 from asit_core.seeding import uniform
-
-_UNFUSED_UP_TO = 2048  # tokens: beyond, the weights of one clip fill gigabytes
 
 
 class SpectrogramEncoder(nn.Module):
@@ -48,18 +45,8 @@ class SpectrogramEncoder(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, config.num_cls_tokens, config.embed_dim))
         num_tokens = config.num_cls_tokens + self.grid[0] * self.grid[1]
         self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens, config.embed_dim))
-        layer_norm = partial(nn.LayerNorm, eps=config.norm_eps)
-        self.blocks = nn.ModuleList(
-            Block(
-                config.embed_dim,
-                config.num_heads,
-                mlp_ratio=config.mlp_ratio,
-                qkv_bias=True,
-                norm_layer=layer_norm,  # pyright: ignore[reportArgumentType]
-            )
-            for _ in range(config.depth)
-        )
-        self.norm = layer_norm(config.embed_dim)
+        self.blocks = make_blocks(config, norm_eps=config.norm_eps)
+        self.norm = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
 
     @property
     def num_cls_tokens(self) -> int:
@@ -132,7 +119,7 @@ class SpectrogramEncoder(nn.Module):
             (B, C + N, D), or (B, C + M, D) with `visible_BM`.
         """
         tokens_BND = self._with_positions(patch_BND, grid, visible_BM)
-        self._choose_attention(tokens_BND)
+        choose_attention(self.blocks, tokens_BND)
         if drop_path_keys_B is None or self.config.drop_path_rate == 0.0:
             for block in self.blocks:
                 tokens_BND = block(tokens_BND)
@@ -143,7 +130,7 @@ class SpectrogramEncoder(nn.Module):
     def layers(self, log_mel_BTF: Tensor) -> list[Tensor]:
         """Output (B, C + N, D) of every block, first to last, before the last norm."""
         tokens_BND = self._with_positions(*self.embed_patches(log_mel_BTF))
-        self._choose_attention(tokens_BND)
+        choose_attention(self.blocks, tokens_BND)
         outputs = []
         for block in self.blocks:
             tokens_BND = block(tokens_BND)
@@ -156,7 +143,7 @@ class SpectrogramEncoder(nn.Module):
         The weights of all blocks are kept: for a look at some clips, not for training.
         """
         tokens_BND = self._with_positions(*self.embed_patches(log_mel_BTF))
-        self._choose_attention(tokens_BND)
+        choose_attention(self.blocks, tokens_BND)
         maps = []
         for block in self.blocks:
             normed_BND = block.norm1(tokens_BND)  # pyright: ignore[reportCallIssue]
@@ -218,13 +205,6 @@ class SpectrogramEncoder(nn.Module):
         index_BMD = visible_BM[..., None].expand(-1, -1, patch_BND.shape[2])
         cls_BCD = cls_BCD + positions_1ND[:, :num_cls]
         return torch.cat([cls_BCD, patch_BND.gather(1, index_BMD)], dim=1)
-
-    def _choose_attention(self, tokens_BND: Tensor) -> None:
-        """Fused attention, except under bf16 on a CPU: there its backward is six times slower."""
-        on_cpu = tokens_BND.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        fused = not on_cpu or tokens_BND.shape[1] > _UNFUSED_UP_TO
-        for block in self.blocks:
-            block.attn.fused_attn = fused  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
 
     def _blocks_with_drop_path(self, tokens_BND: Tensor, keys_B: Tensor) -> Tensor:
         """Run timm's blocks part by part: its own DropPath would draw from the global generator."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from asit_core.blocks import check_sizes
 from asit_core.positions import PositionAdaptation
 
 TokenOrder = Literal["time", "frequency"]
@@ -48,14 +49,10 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         """Check what can be checked alone."""
-        for name in ("embed_dim", "depth", "num_heads", "patch_frames", "patch_bins", "input_bins"):
+        check_sizes(self)
+        for name in ("patch_frames", "patch_bins", "input_bins"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but got {getattr(self, name)}")
-        if self.embed_dim % self.num_heads:
-            raise ValueError(
-                f"embed_dim must be a multiple of num_heads ({self.num_heads}), "
-                f"but got {self.embed_dim}"
-            )
         self._check_patches()
         for name, known in (
             ("num_cls_tokens", (1, 2)),
@@ -65,11 +62,6 @@ class EncoderConfig:
             if getattr(self, name) not in known:
                 listed = ", ".join(map(str, known))
                 raise ValueError(f"{name} must be one of {listed}, but got {getattr(self, name)!r}")
-        if not 1.0 <= self.embed_dim * self.mlp_ratio < float("inf"):
-            raise ValueError(
-                f"mlp_ratio must be finite and leave at least one hidden unit, "
-                f"but got {self.mlp_ratio}"
-            )
         if not 0.0 <= self.drop_path_rate < 1.0:
             raise ValueError(f"drop_path_rate must be in [0, 1), but got {self.drop_path_rate}")
         if not 0.0 < self.norm_eps < 1.0:

@@ -85,8 +85,9 @@ def test_whole_patches_that_no_rectangle_hides_are_refused(micro_config, block_m
 @pytest.mark.parametrize(("block_max", "align"), [(0.6, 1), (0.6, 8)])
 def test_whole_patches_that_a_rectangle_hides_are_distilled(micro_config, block_max, align):
     masking = MaskingConfig(ratio=0.4, block_max=block_max, align=align)
-    dataclasses.replace(micro_config, masking=masking, pretext=FULL)
-    dataclasses.replace(micro_config, masking=None, pretext=FULL)
+    for allowed in (masking, None):
+        config = dataclasses.replace(micro_config, masking=allowed, pretext=FULL)
+        assert (config.masking, config.pretext) == (allowed, FULL)
 
 
 def test_one_pixel_has_no_deviation_to_normalize(with_tokens):
@@ -102,7 +103,9 @@ def test_one_pixel_has_no_deviation_to_normalize(with_tokens):
 def test_patch_distillation_over_all_tokens_needs_no_corruption(micro_config):
     masking = MaskingConfig(ratio=0.0, alien_ratio=0.0)
     pretext = PretextConfig(patch_distillation=PatchDistillationConfig())
-    dataclasses.replace(micro_config, masking=masking, pretext=pretext)
+    config = dataclasses.replace(micro_config, masking=masking, pretext=pretext)
+    assert config.masking is not None
+    assert config.masking.hides_nothing
 
 
 @pytest.mark.parametrize(

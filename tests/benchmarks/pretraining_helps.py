@@ -10,7 +10,8 @@ are probed frozen, beside log-mel statistics. A cell (seed, fold) that is finish
 The interval is over seeds, with folds
 averaged: five folds are not five seeds.
 
-The settings below were fixed on seed 100, which is not reported.
+The settings below were fixed on seed 100, which is not reported. Seeds 0 to 4 were spent on earlier
+settings (two views, 800 steps; README tells what they gave), so these run on seeds of their own.
 """
 
 import argparse
@@ -36,8 +37,9 @@ from asit_platform.data.stream import ClipSource, ClipStream, read_all
 from asit_platform.training.features import ClipVectors, encode, statistics_vectors
 from asit_platform.training.finetune import finetune, predict
 from asit_platform.training.worker import Metrics, Normalization, pretrain
+from asit_platform.whole_files import write_whole
 
-EPOCHS = 80  # of ten steps: 800 steps of 32 clips in two views
+EPOCHS = 200  # of ten steps: 2,000 steps of 32 clips in one view
 FINETUNE = FinetuneConfig(epochs=60, lr=3e-4, roll_probability=1.0)
 
 
@@ -46,7 +48,7 @@ def pretraining() -> PretrainConfig:
     nano = create_config("asit", size="nano")
     return dataclasses.replace(
         nano,
-        views=ViewsConfig(num_views=2, crop_frames=128),
+        views=ViewsConfig(num_views=1, crop_frames=128),
         pretext=PretextConfig(
             reconstruction=ReconstructionConfig(weight=1.0, hidden_dim=192, bottleneck_dim=64)
         ),
@@ -173,8 +175,7 @@ def _cell_task(source: ClipSource, seed: int, fold: int, out: Path) -> None:
     folder = out / f"seed{seed}-fold{fold}"
     numbers = run_cell(source, seed=seed, fold=fold, folder=folder)
     results = {"settings": settings(source), **numbers}
-    (folder / "cell.json.tmp").write_text(json.dumps(results))
-    (folder / "cell.json.tmp").replace(folder / "cell.json")
+    write_whole(folder / "cell.json", json.dumps(results))
 
 
 def settings(source: ClipSource) -> str:
@@ -233,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7, 8, 9])
     parser.add_argument("--folds", type=int, nargs="+")
     parser.add_argument("--cpus", type=int, default=2)
     arguments = parser.parse_args()

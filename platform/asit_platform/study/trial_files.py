@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -27,6 +26,7 @@ from asit_platform.sections import SplitSpec
 from asit_platform.training.features import ClipVectors
 from asit_platform.training.worker import Metrics, Normalization
 from asit_platform.trial_config import TrialConfig, to_plain
+from asit_platform.whole_files import replacing, write_whole
 from asit_platform.yaml_file import format_yaml
 
 NUM_PICTURES = 8
@@ -50,13 +50,13 @@ def write_config(
         "transductive": transductive,
         "evaluate_on": evaluate_on,
     }
-    _replace(folder / "config.yaml", format_yaml(values).encode())
+    write_whole(folder / "config.yaml", format_yaml(values))
 
 
 def write_environment(folder: Path, info: DatasetInfo) -> None:
     """Package versions, git commit, machine and data."""
     values = {**environment(), "data": {"name": info.name, "fingerprint": info.fingerprint}}
-    _replace(folder / "environment.json", json.dumps(values, indent=2).encode())
+    write_whole(folder / "environment.json", json.dumps(values, indent=2))
 
 
 @cache
@@ -106,10 +106,9 @@ def write_predictions(folder: Path, name: str, clips: ClipVectors, scores_MC: Te
             "scores": list(scores_MC.float().numpy()),
         }
     )
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
     (folder / "predictions").mkdir(exist_ok=True)
-    _replace(folder / "predictions" / f"{name}.parquet", sink.getvalue())
+    with replacing(folder / "predictions" / f"{name}.parquet") as temporary:
+        pq.write_table(table, temporary)
 
 
 def write_cost(
@@ -123,7 +122,7 @@ def write_cost(
         "gpu_s": seconds * resources.num_workers * resources.gpus_per_worker,
         "clips": num_clips * len(history),
     }
-    _replace(folder / "cost.json", json.dumps(values, indent=2).encode())
+    write_whole(folder / "cost.json", json.dumps(values, indent=2))
 
 
 @torch.no_grad()
@@ -138,8 +137,8 @@ def write_pictures(
 ) -> None:
     """Eight clips of one view as input, corrupted and, if the task is present, reconstructed.
 
-    The clips are evenly spaced in the order of their ids and the draws are those of epoch 0, so
-    that trials of one seed show the same crops.
+    The clips are evenly spaced in the order given and the draws are those of epoch 0, so that
+    trials of one seed show the same crops.
     """
     batch = _spaced(list(batches), NUM_PICTURES)
     if len(batch.clip_ids) < 2:
@@ -166,9 +165,9 @@ def write_pictures(
     }
     if drawn.reconstructed_BTF is not None:
         arrays["reconstructed"] = drawn.reconstructed_BTF.cpu().numpy().astype(np.float16)
-    temporary = folder / ".pictures.tmp.npz"
-    np.savez_compressed(temporary, allow_pickle=False, **arrays)
-    temporary.replace(folder / "pictures.npz")
+    # A file, not a name: NumPy would add its own ending to that.
+    with replacing(folder / "pictures.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _spaced(batches: list[ClipBatch], count: int) -> ClipBatch:
@@ -183,9 +182,3 @@ def _spaced(batches: list[ClipBatch], count: int) -> ClipBatch:
         label_B=torch.cat([batch.label_B for batch in batches])[index],
         fold_B=torch.cat([batch.fold_B for batch in batches])[index],
     )
-
-
-def _replace(path: Path, content: bytes | pa.Buffer) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
