@@ -43,9 +43,13 @@ VARIANTS = [
 
 
 def _whole(
-    micro_config: PretrainConfig, masking: dict[str, Any], decoder: DecoderConfig | None
+    micro_config: PretrainConfig,
+    masking: dict[str, Any],
+    decoder: DecoderConfig | None,
+    *,
+    shared_projection: bool = False,
 ) -> PretrainConfig:
-    """All tasks, two projections, stochastic depth, tokens of corrupted patches only."""
+    """All tasks, stochastic depth, tokens of corrupted patches only."""
     pretext = micro_config.pretext
     assert pretext.patch_distillation is not None
     assert micro_config.projection_head is not None
@@ -54,7 +58,7 @@ def _whole(
         encoder=dataclasses.replace(micro_config.encoder, drop_path_rate=0.3),
         token_masking=TokenMaskingConfig(num_masked=4, cluster_sizes=(1, 2), **masking),
         decoder=decoder,
-        projection_head=dataclasses.replace(micro_config.projection_head, shared=False),
+        projection_head=dataclasses.replace(micro_config.projection_head, shared=shared_projection),
         pretext=dataclasses.replace(
             pretext,
             patch_distillation=dataclasses.replace(pretext.patch_distillation, tokens="half"),
@@ -95,13 +99,14 @@ def _step(pretrainer: Pretrainer) -> StepReport:
     return report
 
 
+@pytest.mark.parametrize("shared_projection", [False, True])
 @pytest.mark.parametrize(("masking", "decoder"), VARIANTS)
-def test_alone_every_task_equals_itself(micro_config, masking, decoder):
-    whole = _whole(micro_config, masking, decoder)
+def test_alone_every_task_equals_itself(micro_config, masking, decoder, shared_projection):
+    whole = _whole(micro_config, masking, decoder, shared_projection=shared_projection)
     together = Pretrainer(whole, seed=0)
     report = _step(together)
     gradients = {name: p.grad for name, p in together.named_parameters()}
-    encoder_sum: dict[str, torch.Tensor] = {}
+    shared: dict[str, torch.Tensor] = {}
     for task in TASKS:
         alone = Pretrainer(_only(whole, (task,)), seed=0)
         assert torch.equal(_step(alone).losses[task], report.losses[task]), task
@@ -110,11 +115,15 @@ def test_alone_every_task_equals_itself(micro_config, masking, decoder):
             if name.startswith(OWN[task]):
                 compared += 1
                 assert torch.equal(gradients[name], parameter.grad), name  # pyright: ignore[reportArgumentType]
-            if name.startswith("student.encoder."):
+            elif parameter.requires_grad:
                 assert parameter.grad is not None
-                encoder_sum[name] = encoder_sum.get(name, torch.zeros(())) + parameter.grad
+                shared[name] = shared.get(name, torch.zeros(())) + parameter.grad
         assert compared
-    for name, gradient in encoder_sum.items():
+    parts = {".".join(name.split(".")[:2]) for name in shared}
+    tokens = "masked_tokens.mask_embed" if decoder is None else "masked_tokens.decoder"
+    projection = {"student.projection"} if shared_projection else set()
+    assert parts == {"student.encoder", tokens, *projection}
+    for name, gradient in shared.items():
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-6)
 
 

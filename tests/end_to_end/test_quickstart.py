@@ -57,7 +57,13 @@ def test_the_quickstart_runs_with_two_workers(tmp_path):
 
     data, results = tmp_path / "synthetic", tmp_path / "results"
     asit("data", "synth", "--out", str(data))
-    shorter = ("trial.pretrain.epochs=8", "search.num_samples=3", "result.seeds=1")
+    shorter = (
+        "trial.pretrain.epochs=2",
+        "trial.probe.every_epochs=1",
+        "scheduler.grace_period=1",
+        "search.num_samples=3",
+        "result.seeds=1",
+    )
     two = ("resources.num_workers=2", "resources.cpus_per_worker=0.5", f"data={data}")
     overrides = [word for override in (*shorter, *two) for word in ("-S", override)]
     asit("sweep", "run", str(QUICKSTART), "--yes", "--results", str(results), *overrides)

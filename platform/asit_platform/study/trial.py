@@ -225,6 +225,7 @@ class Evaluation:
         return metrics | {
             "gauge/embedding_std": gauges.embedding_std(clips.vector_ND).item(),
             "gauge/effective_rank": gauges.effective_rank(clips.vector_ND).item(),
+            "gauge/num_clips": float(len(clips.clip_ids)),
         }
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -136,15 +137,15 @@ def _note_collapse(metrics: Metrics, config: PretrainConfig, folder: Path) -> Me
         "clip_distillation": config.pretext.clip_distillation,
         "patch_distillation": config.pretext.patch_distillation,
     }
-    deviation, rank = metrics["gauge/embedding_std"], metrics["gauge/effective_rank"]
-    embed_dim = config.encoder.embed_dim
-    reasons = {
-        gauges.collapse_reason(embedding_std=deviation, effective_rank=rank, embed_dim=embed_dim)
-    } | {
-        gauges.collapse_reason(
-            embedding_std=deviation,
-            effective_rank=rank,
-            embed_dim=embed_dim,
+    judge = partial(
+        gauges.collapse_reason,
+        embedding_std=metrics["gauge/embedding_std"],
+        effective_rank=metrics["gauge/effective_rank"],
+        embed_dim=config.encoder.embed_dim,
+        num_clips=int(metrics["gauge/num_clips"]),
+    )
+    reasons = {judge()} | {
+        judge(
             teacher_entropy=metrics[f"gauge/teacher_entropy/{name}"],
             marginal_entropy=metrics[f"gauge/marginal_entropy/{name}"],
             num_prototypes=task.num_prototypes,

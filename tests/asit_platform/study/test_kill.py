@@ -94,16 +94,18 @@ def test_a_killed_study_equals_an_undisturbed_one(tiny_data, tmp_path):
 
 def test_trials_that_ran_together_are_all_resumed(tiny_data, tmp_path):
     folder = tmp_path / "toy"
+    # Long enough for the second trial to begin before the first one ends.
+    longer = ("trial.pretrain.epochs=20", "scheduler.grace_period=18")
 
     def two_run() -> bool:
         return (folder / STUDY_DB).is_file() and all(
             "epoch 1" in read_log(folder / "trials" / number) for number in ("0000", "0001")
         )
 
-    before = kill_when(two_run, tmp_path, tiny_data)
+    before = kill_when(two_run, tmp_path, tiny_data, *longer)
     assert {row.state for row in before.trials} == {"RUNNING"}
 
-    after = run_to_end(tmp_path, tiny_data)
+    after = run_to_end(tmp_path, tiny_data, *longer)
 
     assert [row.number for row in after.trials] == list(range(6))
     assert all(row.state in ("COMPLETE", "PRUNED") for row in after.trials)

@@ -144,6 +144,7 @@ def test_a_trial_reports_every_epoch_and_returns_the_last(selected):
             "loss/total",
             "gauge/embedding_std",
             "gauge/effective_rank",
+            "gauge/num_clips",
             "gauge/collapsed",
         }
     lines = (selected.folder / "metrics.jsonl").read_text().splitlines()
