@@ -17,7 +17,8 @@ from asit_platform.data.dataset import (
     DatasetInfo,
     FoldStatistics,
 )
-from asit_platform.data.datasets import Clip, Listing, check_labels
+from asit_platform.data.datasets import check_labels
+from asit_platform.data.listing import Clip, Content, Listing
 from asit_platform.data.manifest import (
     SkippedClip,
     fingerprint,
@@ -44,11 +45,13 @@ class PrepareOptions:
 
     Attributes:
         front_end: The spectrogram.
+        content: What the shards hold.
         keep_silent: Keep clips of digital silence.
         max_skipped: Largest share of the clips that may be left out, in [0, 1].
     """
 
     front_end: LogMelConfig
+    content: Content = "log_mel"
     keep_silent: bool = False
     max_skipped: float = 0.05
 
