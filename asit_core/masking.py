@@ -5,10 +5,9 @@ is hidden. The whole view is then filled with zeros, which after normalisation i
 mean, or with another clip's content at the same place (an "alien"). Rectangles need not be aligned
 with the encoder's patches.
 
-Shapes: `V` views, `B` clips, `T` frames, `F` mel bins, `M` rectangles.
+Shapes: `V` views, `B` clips, `T` frames, `F` mel bins.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,11 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from asit_core.rectangles import RectangleSizes, cover
 from asit_core.seeding import clip_keys, uniform
-
-# Rectangles placed at once: as many as fit one power of four each into float32's exponent range.
-_BLOCKS_PER_ROUND = 120
-_DRAWS_PER_BLOCK = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +61,10 @@ class MaskingConfig:
         never_aliens = self.alien_ratio == 0.0 or self.alien_probability == 0.0
         return never_zeros and never_aliens
 
+    def sizes(self, frames: int, bins: int) -> RectangleSizes:
+        """Sizes of the rectangles in such views."""
+        return RectangleSizes(frames=frames, bins=bins, align=self.align, block_max=self.block_max)
+
     def check_fits(self, frames: int, bins: int) -> None:
         """Raise ValueError if no rectangles could hide the shares asked for in such views."""
         smaller = min(int(frames * self.block_max), int(bins * self.block_max))
@@ -73,7 +73,8 @@ class MaskingConfig:
                 f"block_max must allow rectangles larger than align ({self.align}) in views of "
                 f"{frames} x {bins}, but got {self.block_max}"
             )
-        highest = _reach(frames, self) * _reach(bins, self) / (frames * bins)
+        sizes = self.sizes(frames, bins)
+        highest = sizes.reach(frames) * sizes.reach(bins) / (frames * bins)
         for name in ("ratio", "alien_ratio"):
             if getattr(self, name) > highest:
                 raise ValueError(
@@ -170,79 +171,11 @@ def gmml_masks(
         Boolean (B, frames, bins), True = hidden.
 
     Source: GMML (arXiv:2205.14986) as released with ASiT. There each mask is a Python loop; here
-    all masks of a batch are drawn at once, with the same law.
+    the law is the same, and a draw depends on its key alone.
     """
     config.check_fits(frames, bins)
-    hidden_BTF = torch.zeros(len(keys_B), frames, bins, dtype=torch.bool, device=keys_B.device)
     goal_B = (target_B * (frames * bins)).ceil().long()
-    num_draws = _BLOCKS_PER_ROUND * _DRAWS_PER_BLOCK
-    # `corrupt` uses the first three draws of each key's stream.
-    for skip in itertools.count(3, num_draws):
-        draws_B = uniform(keys_B, num_draws, skip=skip)
-        order_BTF = _first_cover(draws_B.unflatten(1, (-1, _DRAWS_PER_BLOCK)), frames, bins, config)
-        order_BTF = order_BTF.masked_fill(hidden_BTF, -1)  # covered in an earlier round
-        blocks_B = _blocks_needed(order_BTF.flatten(1), goal_B)
-        hidden_BTF = order_BTF < blocks_B[:, None, None]
-        if bool((hidden_BTF.flatten(1).sum(1) >= goal_B).all()):
-            break
-    return hidden_BTF
-
-
-def _first_cover(draws_BM4: Tensor, frames: int, bins: int, config: MaskingConfig) -> Tensor:
-    """Index (B, T, F) of the first of M rectangles that covers each pixel; M where none does.
-
-    Rectangle m weighs 4 ** -m, so a pixel's total weight lies between 4 ** -m and 4/3 * 4 ** -m,
-    where m is its first rectangle: the float's exponent names it. One batched matrix product
-    replaces M passes over the view.
-    """
-    top_BM, height_BM = _intervals(draws_BM4[..., 0], draws_BM4[..., 2], frames, config)
-    left_BM, width_BM = _intervals(draws_BM4[..., 1], draws_BM4[..., 3], bins, config)
-    num_blocks = draws_BM4.shape[1]
-    exponent_M = num_blocks - 2 * torch.arange(num_blocks, device=draws_BM4.device)
-    rows_BMT = _inside(top_BM, height_BM, frames)
-    columns_BMF = _inside(left_BM, width_BM, bins) * torch.exp2(exponent_M.float())[:, None]
-    with torch.autocast(draws_BM4.device.type, enabled=False):
-        weight_BTF = torch.bmm(rows_BMT.transpose(1, 2), columns_BMF)
-    # frexp's mantissa lies in [0.5, 1), so its exponent is one more than the leading power of two.
-    order_BTF = (num_blocks + 1 - torch.frexp(weight_BTF).exponent) // 2
-    return order_BTF.masked_fill(weight_BTF == 0, num_blocks)
-
-
-def _intervals(
-    start_draw_BM: Tensor, length_draw_BM: Tensor, size: int, config: MaskingConfig
-) -> tuple[Tensor, Tensor]:
-    """Start and length along one side, integers as floats."""
-    align, longest = config.align, int(size * config.block_max)
-    start_BM = (start_draw_BM * (size - align)).floor()
-    start_BM = (start_BM / align).floor() * align
-    length_BM = align + (length_draw_BM * (longest - align)).floor()
-    length_BM = torch.minimum(length_BM, size - start_BM)
-    return start_BM, (length_BM / align).round() * align
-
-
-def _reach(size: int, config: MaskingConfig) -> int:
-    """Where the furthest interval that `_intervals` can draw ends: pixels past it stay visible."""
-    align, longest = config.align, int(size * config.block_max) - 1  # draws stay below 1
-    starts = range(0, size - align, align)
-    ends = (start + round(min(longest, size - start) / align) * align for start in starts)
-    return min(size, max(ends))
-
-
-def _inside(start_BM: Tensor, length_BM: Tensor, size: int) -> Tensor:
-    """(B, M, size) of ones inside each interval and zeros outside."""
-    position = torch.arange(size, device=start_BM.device)
-    start_BM1, length_BM1 = start_BM.unsqueeze(-1), length_BM.unsqueeze(-1)
-    return ((position >= start_BM1) & (position < start_BM1 + length_BM1)).float()
-
-
-def _blocks_needed(order_BP: Tensor, goal_B: Tensor) -> Tensor:
-    """How many of a round's rectangles cover `goal_B` pixels (all, if too few)."""
-    histogram = torch.zeros(
-        len(order_BP), _BLOCKS_PER_ROUND + 2, dtype=torch.int64, device=order_BP.device
-    )
-    histogram.scatter_add_(1, order_BP.long() + 1, torch.ones_like(order_BP, dtype=torch.int64))
-    covered_after = histogram.cumsum(1)[:, :-1]  # entry m: pixels covered by the first m rectangles
-    return (covered_after < goal_B[:, None]).sum(1).clamp(max=_BLOCKS_PER_ROUND)
+    return cover(keys_B, goal_B, config.sizes(frames, bins))
 
 
 def _donors(draw_BV: Tensor, group: int, *, self_alien: bool) -> Tensor:
