@@ -8,7 +8,7 @@ mAP by points.
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -48,11 +48,6 @@ class _Segment(NamedTuple):
     start: str
     labels: tuple[int, ...]
 
-    @property
-    def clip_id(self) -> str:
-        """The id of the strong labels, with milliseconds: one video may have several segments."""
-        return f"{self.ytid}_{_milliseconds(self.start)}"
-
 
 def read_audioset(
     root: str | Path,
@@ -88,19 +83,8 @@ def read_audioset(
         {"class_labels_indices.csv": len(vocabulary.names)},
         noun="label",
     )
-    on_disk = _by_ytid(find_sounds(place))
-    clips: list[Clip] = []
-    for part in (*_TRAIN_LISTS[subset], *(["eval"] if with_eval else [])):
-        segments = _read_segments(lists / f"{part}_segments.csv", vocabulary)
-        warnings += count_warnings(
-            {f"{part}_segments.csv": _NUM_SEGMENTS[part]},
-            {f"{part}_segments.csv": len(segments)},
-            noun="segment",
-        )
-        found, missing = _match(segments, on_disk)
-        warnings += missing_warning(place, part, missing, num_found=len(found))
-        fold = TEST if part == "eval" else TRAIN
-        clips += [_clip(place, segment, relative, fold) for segment, relative in found]
+    parts = (*_TRAIN_LISTS[subset], *(["eval"] if with_eval else []))
+    clips, of_parts = _list_parts(place, lists, vocabulary, parts)
     return assemble(
         lists,
         clips,
@@ -109,13 +93,39 @@ def read_audioset(
         label_kind="multi",
         label_names=vocabulary.names,
         recipes=_RECIPES[subset],
-        warnings=warnings,
+        warnings=[*warnings, *of_parts],
     )
+
+
+def _list_parts(
+    root: Place, lists: Place, vocabulary: Vocabulary, parts: Iterable[str]
+) -> tuple[list[Clip], list[str]]:
+    """Clips of the lists that are on disk, and warnings of the counts."""
+    on_disk = _by_segment(find_sounds(root))
+    clips: list[Clip] = []
+    warnings = []
+    for part in parts:
+        table = lists / f"{part}_segments.csv"
+        fold = TEST if part == "eval" else TRAIN
+        missing = []
+        num_before = len(clips)
+        for segment in _read_segments(table, vocabulary):
+            relative = _find(segment, on_disk)
+            if relative is None:
+                missing.append(segment.ytid)
+            else:
+                clips.append(_clip(root, segment, relative, fold))
+        num_found = len(clips) - num_before
+        official, found = _NUM_SEGMENTS[part], num_found + len(missing)
+        warnings += count_warnings({table.name: official}, {table.name: found}, noun="segment")
+        warnings += missing_warning(root, part, missing, num_found=num_found)
+    return clips, warnings
 
 
 def _clip(root: Place, segment: _Segment, relative: str, fold: int) -> Clip:
     return Clip(
-        clip_id=segment.clip_id,
+        # as in the strong labels: one video may have several segments
+        clip_id=f"{segment.ytid}_{_milliseconds(segment.start)}",
         path=str(root / relative),
         labels=segment.labels,
         fold=fold,
@@ -123,11 +133,10 @@ def _clip(root: Place, segment: _Segment, relative: str, fold: int) -> Clip:
     )
 
 
-def _read_segments(place: Place, vocabulary: Vocabulary) -> list[_Segment]:
+def _read_segments(place: Place, vocabulary: Vocabulary) -> Iterator[_Segment]:
     """Rows `YTID, start, end, "mid,mid"` after comment lines; the quotes are not needed."""
     reader = csv.reader(iterate_lines(read_text(place, remedy=_REMEDY)), skipinitialspace=True)
     known: dict[str, tuple[int, ...]] = {}  # two million segments share their label tuples
-    segments = []
     for row in reader:
         if not row or row[0].lstrip().startswith("#") or row[0].strip().upper() == "YTID":
             continue
@@ -140,45 +149,30 @@ def _read_segments(place: Place, vocabulary: Vocabulary) -> list[_Segment]:
         text = ",".join(row[3:]).replace(" ", "").replace("'", "").replace('"', "")
         if text not in known:
             known[text] = vocabulary.look_up(filter(None, text.split(",")), where=where)
-        segments.append(_Segment(row[0].strip(), row[1].strip(), known[text]))
-    return segments
+        yield _Segment(row[0].strip(), row[1].strip(), known[text])
 
 
-def _by_ytid(sounds: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def _by_segment(sounds: Iterable[str]) -> dict[str, str]:
+    """Files by `ID`, or by `ID_start` where the name says a start, in whatever unit."""
+    found: dict[str, str] = {}
     for relative in sounds:
         matched = _STEM.fullmatch(PurePosixPath(relative).stem)
         if matched:
-            found.setdefault(matched["ytid"], []).append(relative)
+            found.setdefault(_key(matched["ytid"], matched["start"]), relative)
     return found
 
 
-def _match(
-    segments: Iterable[_Segment], on_disk: dict[str, list[str]]
-) -> tuple[list[tuple[_Segment, str]], list[str]]:
-    """Segments with their files, and the ids of those without one."""
-    found, missing = [], []
-    for segment in segments:
-        relative = next(_candidates(segment, on_disk.get(segment.ytid, [])), None)
-        if relative is None:
-            missing.append(segment.ytid)
-        else:
-            found.append((segment, relative))
-    return found, missing
+def _find(segment: _Segment, on_disk: Mapping[str, str]) -> str | None:
+    """The file of this segment; one whose name says so goes before one without a start."""
+    for start in (segment.start, str(_milliseconds(segment.start)), None):
+        relative = on_disk.get(_key(segment.ytid, start))
+        if relative is not None:
+            return relative
+    return None
 
 
-def _candidates(segment: _Segment, files: Iterable[str]) -> Iterator[str]:
-    """Files of the video whose names say this start, or none; those that say it first."""
-    starts = {float(segment.start), float(_milliseconds(segment.start))}
-    without = []
-    for relative in files:
-        matched = _STEM.fullmatch(PurePosixPath(relative).stem)
-        assert matched is not None
-        if matched["start"] is None:
-            without.append(relative)
-        elif float(matched["start"]) in starts:
-            yield relative
-    yield from without
+def _key(ytid: str, start: str | None) -> str:
+    return ytid if start is None else f"{ytid}_{float(start)}"
 
 
 def _milliseconds(seconds: str) -> int:
