@@ -9,7 +9,7 @@ import typer
 from asit_core.spectrogram import LogMelConfig
 from asit_platform.data.cli_build import build_listing
 from asit_platform.data.listing import Content, Listing
-from asit_platform.data.prepare import PrepareOptions
+from asit_platform.data.options import PrepareOptions
 
 
 def prepare_command(
