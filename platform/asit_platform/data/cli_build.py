@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from pathlib import Path
 
 import typer
 
@@ -48,7 +49,7 @@ def build_manifest(manifest: Manifest, out: str, options: PrepareOptions, *, as_
 
 
 def build_synthetic(
-    config: SyntheticConfig, out: str | Place, options: PrepareOptions
+    config: SyntheticConfig, out: str | Path | Place, options: PrepareOptions
 ) -> DatasetInfo:
     """Make the synthetic set, or find it made already without starting Ray.
 
