@@ -31,10 +31,11 @@ def prepare_command(
 
         def run(**flags: Any) -> None:
             mine = {key: flags.pop(key) for key in own}
-            build = _Build(**flags)  # says what is wrong with a flag before the folder is walked
-            build(read(**mine))
+            build = _BuildFlags(**flags)  # says what is wrong with one before the folder is walked
+            # no name for the listing: of two million clips, it is a gigabyte to let go of
+            build_listing(read(**mine), build.out, build.options, as_json=build.as_json)
 
-        shared = inspect.signature(_Build).parameters
+        shared = inspect.signature(_BuildFlags).parameters
         parameters = sorted(
             [*own.values(), *shared.values()],
             key=lambda parameter: parameter.default is not inspect.Parameter.empty,
@@ -51,17 +52,19 @@ def prepare_command(
     return register
 
 
-class _Build:
-    """The flags of every dataset folder, and the build that they ask for."""
+class _BuildFlags:
+    """The flags of every dataset folder."""
 
     def __init__(
         self,
         *,
-        out: Annotated[str, typer.Option(help="Dataset folder to make, or its URL.")],
+        out: Annotated[
+            str, typer.Option(help="Dataset folder to make: a path, or an s3:// or gs:// URL.")
+        ],
         sample_rate: Annotated[int, typer.Option(help="Resample to this rate, in Hz.")] = 32000,
         num_mels: Annotated[int, typer.Option(help="Mel bins of the spectrogram.")] = 128,
         content: Annotated[
-            Content, typer.Option(help="What the shards hold: spectrograms or 16-bit samples.")
+            Content, typer.Option(help="What shards hold: spectrograms, or 16-bit samples.")
         ] = "log_mel",
         keep_silent: Annotated[
             bool, typer.Option("--keep-silent", help="Keep clips of digital silence.")
@@ -79,6 +82,3 @@ class _Build:
             keep_silent=keep_silent,
             max_skipped=max_skipped,
         )
-
-    def __call__(self, listing: Listing) -> None:
-        build_listing(listing, self.out, self.options, as_json=self.as_json)
