@@ -162,7 +162,7 @@ def _decode(
             sound.seek(start)
             return sound.read(max(0, stop - start), dtype="float32", always_2d=True), rate_hz
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless .raw
-        raise AudioError(f"cannot be decoded as audio ({_one_line(error)})") from error
+        raise AudioError(f"cannot be decoded as audio ({_reason(error)})") from error
 
 
 def _resample_ratio(native_rate_hz: int, sample_rate_hz: int) -> Fraction:
@@ -176,5 +176,7 @@ def _resample_ratio(native_rate_hz: int, sample_rate_hz: int) -> Fraction:
     return ratio
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _reason(error: Exception) -> str:
+    """In one line and without the path, which whoever prints it knows."""
+    text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return " ".join(text.split())

@@ -7,6 +7,7 @@ Credentials come from where the clouds' own tools look for them.
 
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -244,7 +245,8 @@ def _stat_local(path: Path) -> FileStat | None:
         status = path.stat()
     except OSError:  # a symlink loop too
         return None
-    return FileStat(status.st_size, status.st_mtime_ns)
+    is_file = stat.S_ISREG(status.st_mode)
+    return FileStat(status.st_size, status.st_mtime_ns) if is_file else None
 
 
 def _check_remote(name: str) -> None:

@@ -8,6 +8,7 @@ start from the folder of the file.
 import posixpath
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +27,7 @@ from asit_platform.errors import PlatformError
 from asit_platform.storage import Place
 
 _NEEDED = ("clip_id", "path")
+_DEFAULTS: dict[str, Any] = {"labels": [], "fold": 1, "start_s": 0.0, "stop_s": None}
 _SEPARATOR = ";"
 
 
@@ -97,12 +99,6 @@ def _in_order(names: set[str]) -> tuple[str, ...]:
 
 def _fill_in(place: Place, table: pa.Table) -> pa.Table:
     """Columns of `MANIFEST_SCHEMA`; those that may be left out get their defaults."""
-    defaults = {
-        "labels": pa.scalar([], pa.list_(pa.int32())),
-        "fold": pa.scalar(1, pa.int32()),
-        "start_s": pa.scalar(0.0),
-        "stop_s": pa.scalar(None, pa.float64()),
-    }
     columns = {}
     for field in MANIFEST_SCHEMA:
         if field.name in table.column_names:
@@ -110,7 +106,7 @@ def _fill_in(place: Place, table: pa.Table) -> pa.Table:
         elif field.name == "source":  # every clip counts as a recording of its own
             columns[field.name] = columns["clip_id"]
         else:
-            columns[field.name] = pa.repeat(defaults[field.name], len(table))
+            columns[field.name] = pa.array([_DEFAULTS[field.name]] * len(table), field.type)
     return pa.table(columns, schema=MANIFEST_SCHEMA)
 
 
