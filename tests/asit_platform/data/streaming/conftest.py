@@ -26,7 +26,7 @@ FRONT_END = LogMelConfig(sample_rate_hz=16000, num_mel_bins=16)
 _LOG_MEL = LogMel(FRONT_END)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def local_ray() -> Iterator[None]:
     with start_ray(address="local", num_cpus=2, object_store_bytes=200 * 2**20):
         yield
@@ -157,12 +157,12 @@ def many_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_dataset(tmp_path_factory.mktemp("many") / "dataset", num_shards=40)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def held(local_ray: None, many_shards: Path) -> ClipSource:
     return ClipSource.open(many_shards, mode="in_memory")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def streamed(local_ray: None, many_shards: Path) -> ClipSource:
     return ClipSource.open(many_shards, mode="streamed")
 
