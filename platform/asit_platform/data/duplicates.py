@@ -35,17 +35,17 @@ def find_duplicates(clips: pa.Table, ledger: Ledger, fold_names: Mapping[int, st
     for position in crossing.tolist():
         pair = sorted((int(folds[position]), int(folds[first[group[position]]])))
         pairs.setdefault((pair[0], pair[1]), []).append(position)
-    names = clips["clip_id"]
+    names = clips["clip_id"].take(pa.array(rows))
 
     def describe(pair: tuple[int, int], positions: list[int]) -> str:
-        one = names[int(rows[first[group[positions[0]]]])].as_py()
-        other = names[int(rows[positions[0]])].as_py()
-        low, high = (
-            f"{fold} ({fold_names[fold]})" if fold in fold_names else f"{fold}" for fold in pair
-        )
+        one, other = names[int(first[group[positions[0]]])], names[positions[0]]
+        folds = [
+            f"fold {fold}{f' ({fold_names[fold]})' if fold in fold_names else ''}" for fold in pair
+        ]
         return (
-            f"leakage: {plural(len(positions), 'clip')} lie in fold {low} and again, byte for "
-            f"byte, in fold {high} (such as {one!r} and {other!r}); scores across them are too good"
+            f"leakage between {' and '.join(folds)}: {plural(len(positions), 'clip')} byte for "
+            f"byte the same, such as {one.as_py()!r} and {other.as_py()!r}; scores across them "
+            "are too good"
         )
 
     return Duplicates(
