@@ -79,7 +79,8 @@ def print_summary(info: DatasetInfo, *, as_json: bool, elapsed_s: float | None =
 
 def _build(manifest: Manifest, out: Place, options: PrepareOptions) -> DatasetInfo:
     """Build in a folder that is claimed, with Ray only if there is something to do."""
-    plan = plan_build(manifest, out, options)
+    with progress_bar(f"{manifest.listing.name}: checking", unit="shards") as bar:
+        plan = plan_build(manifest, out, options, on_progress=bar)
     if plan.finished is not None:
         return plan.finished
     for warning in manifest.listing.warnings:  # a build may last hours: said before it, too

@@ -77,8 +77,20 @@ def prepare(
         return plan.finished or build(plan, on_progress=on_progress)
 
 
-def plan_build(manifest: Manifest, out: Place, options: PrepareOptions) -> BuildPlan:
+def plan_build(
+    manifest: Manifest,
+    out: Place,
+    options: PrepareOptions,
+    *,
+    on_progress: OnProgress = lambda done, total: None,
+) -> BuildPlan:
     """Write the manifest and look at what lies in the folder; needs no Ray.
+
+    Args:
+        manifest: What is to be built.
+        out: The dataset folder, claimed.
+        options: Front end, content and what may be skipped.
+        on_progress: Called with shards of a finished build that were read, and shards in all.
 
     Raises:
         PlatformError: If the folder holds another dataset or cannot be written.
@@ -90,7 +102,7 @@ def plan_build(manifest: Manifest, out: Place, options: PrepareOptions) -> Build
         raise not_writable(out, error) from error
     shards = plan_shards(manifest.clips)
     plan = BuildPlan(manifest, out, options, shards, info)
-    return plan if _is_finished(plan) else plan._replace(finished=None)
+    return plan if _is_finished(plan, on_progress) else plan._replace(finished=None)
 
 
 def build(plan: BuildPlan, *, on_progress: OnProgress = lambda done, total: None) -> DatasetInfo:
@@ -114,7 +126,7 @@ def build(plan: BuildPlan, *, on_progress: OnProgress = lambda done, total: None
     return DatasetInfo.open(plan.out)
 
 
-def _is_finished(plan: BuildPlan) -> bool:
+def _is_finished(plan: BuildPlan, on_progress: OnProgress) -> bool:
     """Whether every shard is as it was written, and what it was made from did not change."""
     if plan.finished is None:
         return False
@@ -128,8 +140,10 @@ def _is_finished(plan: BuildPlan) -> bool:
         return not built.shard.num_rows or built.shard == written.get(shard.file)
 
     with ThreadPoolExecutor(_CHECK_THREADS) as pool:
-        if not all(pool.map(is_built, plan.shards)):
-            return False
+        for done, is_whole in enumerate(pool.map(is_built, plan.shards), start=1):
+            if not is_whole:
+                return False
+            on_progress(done, len(plan.shards))
     try:
         DatasetInfo.open(plan.out)
     except PlatformError:
