@@ -11,7 +11,11 @@ from asit_platform.data.readers.esc50 import read_esc50
 from asit_platform.storage import Place
 
 # the bucket first: Ray's workers inherit its credentials
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("bucket_url", "local_ray")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("bucket_url", "local_ray"),
+]
 
 
 def test_from_a_bucket_to_a_bucket_as_from_disk_to_disk(
