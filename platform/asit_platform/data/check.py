@@ -172,7 +172,7 @@ def _value_faults(info: DatasetInfo, table: pa.Table) -> Iterator[str]:
         length, values_each = "num_frames", info.num_mel_bins
     else:
         length, values_each = "num_samples", 1
-    num_bytes = pc.binary_length(table[info.content]).to_numpy()
+    num_bytes = pc.call_function("binary_length", [table[info.content]]).to_numpy()
     wanted = table[length].to_numpy().astype(np.int64) * values_each * _SAMPLE_BYTES
     if (wrong := np.flatnonzero((num_bytes != wanted) | (wanted == 0))).size:
         yield f"{info.content} must be as long as {length} says, but is not for " + _clips(

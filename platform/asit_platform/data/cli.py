@@ -9,7 +9,7 @@ from asit_core.spectrogram import LogMelConfig
 from asit_platform.data.cli_build import build_manifest, build_synthetic, print_summary
 from asit_platform.data.dataset import DatasetInfo
 from asit_platform.data.get_cli import app as get_app
-from asit_platform.data.inspect_cli import check
+from asit_platform.data.inspect_cli import check, show
 from asit_platform.data.listing import Content
 from asit_platform.data.manifest_file import read_manifest
 from asit_platform.data.prepare import PrepareOptions
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.add_typer(get_app, name="get")
 app.add_typer(prepare_app, name="prepare")
 app.command()(check)
+app.command()(show)
 
 _Out = Annotated[
     str,

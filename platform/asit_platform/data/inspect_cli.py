@@ -8,7 +8,11 @@ import typer
 
 from asit_platform.data.check import CheckReport, check_dataset
 from asit_platform.data.progress import progress_bar
+from asit_platform.data.show import Overview, look_at
+from asit_platform.data.show_page import render
+from asit_platform.data.summary import summary_lines
 from asit_platform.errors import PlatformError
+from asit_platform.storage import Place
 from asit_platform.words import duration_text, plural
 
 _Folder = Annotated[
@@ -53,3 +57,30 @@ def _print_json(report: CheckReport) -> None:
         "faults": list(report.faults),
     }
     typer.echo(json.dumps(values))
+
+
+def show(
+    folder: _Folder,
+    out: Annotated[str, typer.Option(help="HTML file to write.")] = "show.html",
+) -> None:
+    """Say what a dataset holds, and write a page with counts, spectrograms and sounds."""
+    overview = look_at(folder)
+    summary = summary_lines(overview.info)
+    place = Place.of(out)
+    try:
+        place.parent.mkdir()
+        place.write_whole(render(overview, summary))
+    except OSError as error:
+        raise PlatformError(f"{place}: --out must be writable, but {error}") from error
+    for line in (*summary, *_more(overview), f"written: {place}"):
+        typer.echo(line)
+
+
+def _more(overview: Overview) -> list[str]:
+    shortest_s, median_s, longest_s, _ = overview.durations
+    lines = [f"durations: {shortest_s:.2f} s to {longest_s:.2f} s, median {median_s:.2f} s"]
+    if overview.class_counts:
+        (most, count), (least, few) = overview.class_counts[0], overview.class_counts[-1]
+        lines.append(f"clips of a class: {few:,} ({least}) to {count:,} ({most})")
+    folds = ", ".join(f"{fold.name} {fold.num_clips:,}" for fold in overview.folds)
+    return [*lines, f"clips of a fold: {folds}"]
