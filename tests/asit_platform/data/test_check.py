@@ -172,3 +172,14 @@ def test_waveform_shards_are_checked_too(
     )
     (fault,) = _faults(out)
     assert "waveform must be as long as num_samples says, but is not for clip" in fault
+
+
+@pytest.mark.ray
+def test_a_dataset_in_a_bucket_is_checked_there(built_once: Path, bucket_url: str) -> None:
+    folder = Place.of(bucket_url) / "checked"
+    for path in (*built_once.glob("*.*"), *built_once.glob("shards/*")):
+        (folder / path.relative_to(built_once).as_posix()).write_whole(path.read_bytes())
+    assert check_dataset(folder, lambda done, total: None).faults == ()
+    (folder / DatasetInfo.read(folder).shards[2].file).unlink()
+    (fault,) = check_dataset(folder, lambda done, total: None).faults
+    assert fault.endswith(": shard must exist, but it does not")
