@@ -18,7 +18,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import pyarrow as pa
-import pyarrow.fs
+from pyarrow import fs
 
 from asit_platform.errors import PlatformError
 from asit_platform.whole_files import replacing, write_whole
@@ -94,7 +94,7 @@ class Place:
         return Path(self.name_as_given)
 
     @property
-    def filesystem(self) -> pa.fs.FileSystem:
+    def filesystem(self) -> fs.FileSystem:
         """Pyarrow's file system for it."""
         if self.is_local:
             return _LOCAL
@@ -122,15 +122,15 @@ class Place:
 
     def exists(self) -> bool:
         """Whether a file or a folder is there."""
-        return self._info().type != pa.fs.FileType.NotFound
+        return self._info().type != fs.FileType.NotFound
 
     def is_dir(self) -> bool:
         """Whether it is a folder; in a bucket, one that something lies in."""
-        return self._info().type == pa.fs.FileType.Directory
+        return self._info().type == fs.FileType.Directory
 
     def is_file(self) -> bool:
         """Whether it is a file."""
-        return self._info().type == pa.fs.FileType.File
+        return self._info().type == fs.FileType.File
 
     def stat(self) -> FileStat:
         """Size and time of change.
@@ -181,14 +181,14 @@ class Place:
     def iterdir(self) -> list["Place"]:
         """What lies in the folder, in the order of the names; nothing if it is not there."""
         found = self.filesystem.get_file_info(
-            pa.fs.FileSelector(self.path, allow_not_found=True, recursive=False)
+            fs.FileSelector(self.path, allow_not_found=True, recursive=False)
         )
         return [self / name for name in sorted(info.base_name for info in found)]
 
     def file_sizes(self) -> dict[str, int]:
         """Size of each file in the folder, by name, from one listing."""
         found = self.filesystem.get_file_info(
-            pa.fs.FileSelector(self.path, allow_not_found=True, recursive=False)
+            fs.FileSelector(self.path, allow_not_found=True, recursive=False)
         )
         return {info.base_name: info.size for info in found if info.is_file}
 
@@ -212,7 +212,7 @@ class Place:
         query = match["query"] or ""
         return self.name_as_given.removesuffix(query), query
 
-    def _info(self) -> pa.fs.FileInfo:
+    def _info(self) -> fs.FileInfo:
         return self.filesystem.get_file_info(self.path)
 
     def _upload(self, content: bytes) -> None:
@@ -235,7 +235,7 @@ def stat_all(places: Sequence[Place]) -> list[FileStat | None]:
     for asked in remote.values():
         answers = asked[0].filesystem.get_file_info([place.path for place in asked])
         for place, info in zip(asked, answers, strict=True):
-            is_file = info.type == pa.fs.FileType.File
+            is_file = info.type == fs.FileType.File
             found[place] = FileStat(info.size, info.mtime_ns or 0) if is_file else None
     return [found[place] for place in places]
 
@@ -262,11 +262,11 @@ def _check_remote(name: str) -> None:
         )
 
 
-_LOCAL = pa.fs.LocalFileSystem()
+_LOCAL = fs.LocalFileSystem()
 
 
 @cache
-def _connect(scheme: str, bucket: str, query: str, endpoint: str) -> pa.fs.FileSystem:
+def _connect(scheme: str, bucket: str, query: str, endpoint: str) -> fs.FileSystem:
     """One file system for all files of a bucket: it holds connections."""
     settings = {name: values[-1] for name, values in parse_qs(query.removeprefix("?")).items()}
     if scheme == "s3" and endpoint and "endpoint_override" not in settings:
@@ -277,7 +277,7 @@ def _connect(scheme: str, bucket: str, query: str, endpoint: str) -> pa.fs.FileS
         settings.setdefault("region", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
     uri = f"{'gs' if scheme == 'gcs' else scheme}://{bucket}"
     try:
-        return pa.fs.FileSystem.from_uri(f"{uri}?{urlencode(settings)}" if settings else uri)[0]
+        return fs.FileSystem.from_uri(f"{uri}?{urlencode(settings)}" if settings else uri)[0]
     except (pa.ArrowInvalid, OSError) as error:
         reason = " ".join(str(error).split())
         raise PlatformError(

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from asit_platform.data.dataset import CLIPS_FILE, SKIPPED_FILE
-from asit_platform.data.manifest import MANIFEST_SCHEMA
+from asit_platform.data.manifest import MANIFEST_SCHEMA, label_numbers
 from asit_platform.data.shard_report import SILENCE_REASON, ShardReport
 from asit_platform.data.shards import ShardPlan
 from asit_platform.storage import Place
@@ -91,8 +90,7 @@ class Ledger:
 
     def label_counts(self) -> Counter[int]:
         """Clips kept of each label; only of sets with one label a clip."""
-        labels = pc.list_flatten(self._clips["labels"]).to_numpy()
-        return Counter(labels[self.kept].tolist())
+        return Counter(label_numbers(self._clips)[self.kept].tolist())
 
     def write_skipped(self, folder: Place) -> None:
         """Write `skipped.csv`; a header alone says that nothing was left out."""

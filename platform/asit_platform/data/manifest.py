@@ -95,6 +95,16 @@ def write_manifest(folder: Place, manifest: Manifest) -> None:
         pq.write_table(table, temporary)
 
 
+def label_numbers(clips: pa.Table) -> np.ndarray:
+    """The labels of all clips, one clip after the other."""
+    return clips["labels"].combine_chunks().flatten().to_numpy()
+
+
+def label_counts(clips: pa.Table) -> np.ndarray:
+    """How many labels each clip has."""
+    return np.diff(clips["labels"].combine_chunks().offsets.to_numpy())
+
+
 def head_from_json(text: bytes) -> Listing:
     """Read what `write_manifest` put beside the clips.
 
@@ -126,14 +136,15 @@ def _absolute(path: str) -> str:
 
 
 def _is_sorted(clip_ids: pa.ChunkedArray) -> bool:
-    return bool(pc.all(pc.less_equal(clip_ids[:-1], clip_ids[1:]), min_count=0).as_py())
+    in_order = pc.call_function("less_equal", [clip_ids[:-1], clip_ids[1:]])
+    return bool(np.all(in_order.to_numpy()))
 
 
 def _check_unique(where: object, clip_ids: pa.ChunkedArray) -> None:
-    repeated = pc.equal(clip_ids[1:], clip_ids[:-1])
-    if pc.any(repeated).as_py():
-        first = clip_ids[int(np.argmax(repeated.to_numpy()))].as_py()
-        times = pc.sum(pc.equal(clip_ids, first)).as_py()
+    repeated = pc.call_function("equal", [clip_ids[1:], clip_ids[:-1]]).to_numpy()
+    if repeated.any():
+        first = clip_ids[int(np.argmax(repeated))].as_py()
+        times = clip_ids.to_pylist().count(first)
         raise PlatformError(
             f"{where}: each clip must be listed once, but {first!r} is listed {times} times; "
             "remove the others"
@@ -141,7 +152,7 @@ def _check_unique(where: object, clip_ids: pa.ChunkedArray) -> None:
 
 
 def _check_vocabulary(where: object, listing: Listing, clips: pa.Table) -> None:
-    labels = pc.list_flatten(clips["labels"]).to_numpy()
+    labels = label_numbers(clips)
     num_labels = len(listing.label_names)
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_labels:
         outside = labels[(labels < 0) | (labels >= num_labels)][0]
@@ -149,7 +160,7 @@ def _check_vocabulary(where: object, listing: Listing, clips: pa.Table) -> None:
             f"{where}: labels must be in [0, {num_labels}), the label names, but got {outside}; "
             "correct the labels or the names"
         )
-    counts = pc.list_value_length(clips["labels"]).to_numpy()
+    counts = label_counts(clips)
     allowed = {"single": counts == 1, "multi": counts >= 0, "none": counts == 0}
     wrong = np.flatnonzero(~allowed[listing.label_kind])
     if len(wrong):

@@ -11,9 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 from asit_platform.data.listing import LabelKind, Listing
 from asit_platform.data.manifest import (
@@ -22,6 +21,8 @@ from asit_platform.data.manifest import (
     Manifest,
     checked,
     head_from_json,
+    label_counts,
+    label_numbers,
 )
 from asit_platform.errors import PlatformError
 from asit_platform.storage import Place
@@ -73,10 +74,10 @@ def _read_table(place: Place) -> tuple[pa.Table, tuple[str, ...] | None]:
 def _read_csv(file: pa.NativeFile) -> tuple[pa.Table, tuple[str, ...]]:
     # a clip id such as 007 is no number
     types = {field.name: field.type for field in MANIFEST_SCHEMA} | {"labels": pa.string()}
-    table = pa.csv.read_csv(
+    table = csv.read_csv(
         file,
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pa.csv.ConvertOptions(column_types=types),
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(column_types=types),
     )
     if "labels" not in table.column_names:
         return table, ()
@@ -145,8 +146,7 @@ def _head(place: Place, table: pa.Table, clips: pa.Table, names: tuple[str, ...]
             ) from error
     name = PurePosixPath(place.name).stem
     if names is None:
-        largest = pc.max(pc.list_flatten(clips["labels"])).as_py()
-        names = tuple(str(number) for number in range(0 if largest is None else largest + 1))
+        names = tuple(str(number) for number in range(label_numbers(clips).max(initial=-1) + 1))
     return Listing(
         name=name,
         synthetic=False,
@@ -164,5 +164,4 @@ def _head(place: Place, table: pa.Table, clips: pa.Table, names: tuple[str, ...]
 def _label_kind(clips: pa.Table, names: Sequence[str]) -> LabelKind:
     if not names:
         return "none"
-    counts = pc.list_value_length(clips["labels"])
-    return "single" if pc.all(pc.equal(counts, 1)).as_py() else "multi"
+    return "single" if (label_counts(clips) == 1).all() else "multi"
