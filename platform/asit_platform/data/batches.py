@@ -1,8 +1,8 @@
 """Batches made ahead in a thread: the next is ready, on its device, when the last is done with.
 
-The thread runs on from one epoch into the next. Half-way through an epoch it has the stream prepare
+The thread runs on from one epoch into the next. Towards an epoch's end it has the stream prepare
 the next one (its order, and where shards are streamed, Ray Data and the first window), so that an
-epoch begins without a pause.
+epoch begins without a pause. For so long, two windows of shards are held.
 """
 
 import queue
@@ -20,6 +20,9 @@ from asit_platform.data.streaming.crops import ViewBatch, ViewCutter
 from asit_platform.data.streaming.rows import ClipRows
 
 NUM_AHEAD = 2
+# An epoch is prepared when its predecessor has so many clips left on this worker: what a GPU takes
+# in some twenty seconds, and twice the largest window.
+CLIPS_AHEAD = 16384
 _POLL_S = 0.1
 
 BatchT = TypeVar("BatchT", ClipBatch, ViewBatch)
@@ -85,10 +88,10 @@ class Prefetcher(Generic[BatchT]):
             self._ahead = None
 
     def _batches(self, epoch: int, first_step: int) -> Iterator[BatchT]:
-        half = self.steps_per_epoch // 2
         for number in range(epoch, max(self._num_epochs, epoch + 1)):
             for step, rows in enumerate(self._stream.rows(number, first_step=first_step)):
-                if step == max(0, half - first_step) and number + 1 < self._num_epochs:
+                clips_left = (self.steps_per_epoch - first_step - step) * len(rows.rows)
+                if clips_left <= CLIPS_AHEAD and number + 1 < self._num_epochs:
                     self._stream.prepare(number + 1)
                 yield self._make(rows)
             first_step = 0

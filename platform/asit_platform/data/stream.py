@@ -152,10 +152,10 @@ class ClipStream:
             donor_group=self._donor_group,
         )
         mine = (slice(first_step, None), self._part)
-        steps = Steps(order.position_SB[mine], order.window_SB[mine])
+        steps = Steps(list(order.position_SB[mine]), list(order.window_SB[mine]))
         if self._weights is None:
             return _Epoch(self._table, steps, epoch=epoch)
-        repeats = count_repeats(order.position_SB)[mine]
+        repeats = list(count_repeats(order.position_SB)[mine])
         return _Epoch(self._table, steps, epoch=epoch, repeats=repeats)
 
 
@@ -190,7 +190,7 @@ class _Epoch:
         self._table = table
         self._steps = steps
         self._epoch = epoch
-        self._repeats = repeats if repeats is not None else [None] * len(steps.positions)
+        self._repeats = repeats or [None] * len(steps.positions)
         self._rows = StepRows(table, steps)
 
     def __iter__(self) -> Iterator[ClipRows]:

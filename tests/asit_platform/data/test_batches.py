@@ -18,7 +18,7 @@ from asit_platform.data.streaming.crops import ViewCutter
 from asit_platform.data.streaming.rows import ClipRows
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
-SCALE = {"mean": -5.5, "std": 3.25}
+MEAN, STD = -5.5, 3.25
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +80,10 @@ def test_it_can_begin_anywhere_and_be_left_anywhere(source: ClipSource) -> None:
 
 def test_crops_stay_whole_while_they_are_used(source: ClipSource) -> None:
     config = ViewsConfig(crop_frames=32)
-    cutter = ViewCutter(source.info, config, seed=0, **SCALE, num_buffers=100)
+    cutter = ViewCutter(source.info, config, seed=0, mean=MEAN, std=STD, num_buffers=100)
     clips = stream(source)
     expected = [cutter(rows).view_VBTF for epoch in range(3) for rows in clips.rows(epoch)]
-    ahead = prefetch_views(stream(source), config, **SCALE, num_epochs=3)
+    ahead = prefetch_views(stream(source), config, mean=MEAN, std=STD, num_epochs=3)
     batches = (batch for epoch in range(3) for batch in ahead.epoch(epoch))
     for batch, views_VBTF in zip(batches, expected, strict=True):
         time.sleep(0.02)  # the thread makes as much ahead as it can

@@ -42,14 +42,12 @@ class ClipTable:
         self._clip_ids = clips["clip_id"].combine_chunks()
         self._fold_N = clips["fold"].to_numpy().astype(np.int64)
         labels = clips["labels"].combine_chunks()
-        self._labels = labels.flatten().to_numpy().astype(np.int64)
-        lengths_N = pc.list_value_length(labels).to_numpy().astype(np.int64)
-        self._first_label_N = np.cumsum(lengths_N) - lengths_N
-        self._num_labels_N = lengths_N
-        shard_file_N = clips["shard"].combine_chunks()
-        files = pc.unique(shard_file_N).sort()
-        self.shards: list[str] = files.to_pylist()
-        self.shard_N = pc.index_in(shard_file_N, value_set=files).to_numpy().astype(np.int64)
+        self._labels = labels.values.to_numpy().astype(np.int64)
+        self._offsets = labels.offsets.to_numpy()
+        shard_file_N = clips["shard"].combine_chunks().dictionary_encode()
+        files = np.asarray(shard_file_N.dictionary.to_pylist())
+        self.shards: list[str] = sorted(files.tolist())
+        self.shard_N = np.searchsorted(self.shards, files)[shard_file_N.indices.to_numpy()]
 
     def __len__(self) -> int:
         return len(self._clip_ids)
@@ -85,16 +83,14 @@ class ClipTable:
         Raises:
             ValueError: If a clip has no label.
         """
-        positions = np.arange(len(self))
         return balanced_weights(
-            self.names(positions),
-            [self._classes(position).tolist() for position in positions],
+            self._clip_ids.to_pylist(),
+            [self._classes(position).tolist() for position in range(len(self))],
             num_classes=self.source.info.num_labels,
         )
 
     def _classes(self, position: int) -> np.ndarray:
-        first = self._first_label_N[position]
-        return self._labels[first : first + self._num_labels_N[position]]
+        return self._labels[self._offsets[position] : self._offsets[position + 1]]
 
 
 def count_repeats(position_SB: np.ndarray) -> np.ndarray:

@@ -145,21 +145,23 @@ class ViewCutter:
             parts = _rolled(row_TF, shift, starts[-1], self._config.crop_frames)
         written = 0
         for part_TF in parts:
-            out_TF[written : written + len(part_TF)].copy_(part_TF)
-            written += len(part_TF)
-        filler = _FLOOR_IN_SHARDS if self._config.padding == "silence" else 0.0
-        out_TF[written:].fill_(filler)
+            end = written + part_TF.shape[0]
+            out_TF[written:end].copy_(part_TF)
+            written = end
+        if written < self._config.crop_frames:
+            filler = _FLOOR_IN_SHARDS if self._config.padding == "silence" else 0.0
+            out_TF[written:].fill_(filler)
         out_TF.sub_(self._mean).div_(2.0 * self._std)
 
 
 def _rolled(row_TF: Tensor, shift: int, start: int, crop_frames: int) -> list[Tensor]:
     """A crop of the clip rolled by `shift` frames: one part of it, or its end and its beginning."""
-    length = len(row_TF)
+    length = row_TF.shape[0]
     first = (start - shift) % length
-    num_frames = min(crop_frames, length - start)
-    parts = [row_TF[first : first + num_frames]]
-    if first + num_frames > length:
-        parts.append(row_TF[: first + num_frames - length])
+    last = first + min(crop_frames, length - start)
+    parts = [row_TF[first:last]]
+    if last > length:
+        parts.append(row_TF[: last - length])
     return parts
 
 
