@@ -73,7 +73,9 @@ class Prefetcher(Generic[BatchT]):
         """
         if self._ahead is None or self._due != (epoch, first_step):
             self.close()
-            self._ahead = _Ahead(self._batches(epoch, first_step), self._device)
+            epochs = range(epoch, max(self._num_epochs, epoch + 1))
+            batches = _make_batches(self._stream, self._make, epochs, first_step=first_step)
+            self._ahead = _Ahead(batches, self._device)
         ahead, self._due = self._ahead, (-1, 0)  # an epoch left half-way is not gone on with
         for _ in range(first_step, self.steps_per_epoch):
             assert ahead is self._ahead, "another epoch was begun before this one's end"
@@ -86,15 +88,6 @@ class Prefetcher(Generic[BatchT]):
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
-
-    def _batches(self, epoch: int, first_step: int) -> Iterator[BatchT]:
-        for number in range(epoch, max(self._num_epochs, epoch + 1)):
-            for step, rows in enumerate(self._stream.rows(number, first_step=first_step)):
-                clips_left = (self.steps_per_epoch - first_step - step) * len(rows.rows)
-                if clips_left <= CLIPS_AHEAD and number + 1 < self._num_epochs:
-                    self._stream.prepare(number + 1)
-                yield self._make(rows)
-            first_step = 0
 
 
 def prefetch_clips(
@@ -169,13 +162,26 @@ class _Ahead:
         self._stopped.set()
 
 
+def _make_batches(
+    stream: ClipStream, make: Callable[[ClipRows], Any], epochs: range, *, first_step: int
+) -> Iterator[Any]:
+    """Batches of one epoch after the other."""
+    for epoch in epochs:
+        for step, rows in enumerate(stream.rows(epoch, first_step=first_step)):
+            clips_left = (stream.steps_per_epoch - first_step - step) * len(rows.rows)
+            if clips_left <= CLIPS_AHEAD and epoch + 1 in epochs:
+                stream.prepare(epoch + 1)
+            yield make(rows)
+        first_step = 0
+
+
 def _run_ahead(
     batches: Iterator[Any],
     device: torch.device,
     ready: "queue.Queue[_Ready | BaseException]",
     stopped: threading.Event,
 ) -> None:
-    # a function, not a method: a thread that held its owner would keep it from being collected
+    # functions, not methods: a thread that held its owner would keep it from being collected
     def put(item: _Ready | BaseException) -> bool:
         while not stopped.is_set():
             try:
