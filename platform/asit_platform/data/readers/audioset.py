@@ -6,14 +6,13 @@ a warning that says how much; tables should repeat it, since a tenth of the eval
 mAP by points.
 """
 
-import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from asit_platform.data.listing import Clip, Listing
-from asit_platform.data.readers.files import find_sounds, iterate_lines, open_root, read_text
+from asit_platform.data.readers.files import find_sounds, open_root, read_text
 from asit_platform.data.readers.splits import (
     TEST,
     TRAIN,
@@ -21,7 +20,7 @@ from asit_platform.data.readers.splits import (
     count_warnings,
     missing_warning,
 )
-from asit_platform.data.readers.tables import Vocabulary, read_vocabulary
+from asit_platform.data.readers.tables import Vocabulary, iterate_rows, read_vocabulary
 from asit_platform.errors import PlatformError
 from asit_platform.storage import Place
 
@@ -135,21 +134,21 @@ def _clip(root: Place, segment: _Segment, relative: str, fold: int) -> Clip:
 
 def _read_segments(place: Place, vocabulary: Vocabulary) -> Iterator[_Segment]:
     """Rows `YTID, start, end, "mid,mid"` after comment lines; the quotes are not needed."""
-    reader = csv.reader(iterate_lines(read_text(place, remedy=_REMEDY)), skipinitialspace=True)
+    text = read_text(place, remedy=_REMEDY)
     known: dict[str, tuple[int, ...]] = {}  # two million segments share their label tuples
-    for row in reader:
-        if not row or row[0].lstrip().startswith("#") or row[0].strip().upper() == "YTID":
+    for line, row in iterate_rows(place, text, skip_spaces=True):
+        if row[0].startswith("#") or row[0].upper() == "YTID":
             continue
-        where = f"{place}: line {reader.line_num}"
+        where = f"{place}: line {line}"
         if len(row) < 4 or not _is_seconds(row[1]) or not _is_seconds(row[2]):
             raise PlatformError(
                 f'{where}: must be `YTID, start, end, "label,label"` with seconds, but got '
                 f"{', '.join(row)[:80]!r}; take the list as it was released"
             )
-        text = ",".join(row[3:]).replace(" ", "").replace("'", "").replace('"', "")
-        if text not in known:
-            known[text] = vocabulary.look_up(filter(None, text.split(",")), where=where)
-        yield _Segment(row[0].strip(), row[1].strip(), known[text])
+        mids = ",".join(row[3:]).replace(" ", "").replace("'", "").replace('"', "")
+        if mids not in known:
+            known[mids] = vocabulary.look_up(filter(None, mids.split(",")), where=where)
+        yield _Segment(row[0], row[1], known[mids])
 
 
 def _by_segment(sounds: Iterable[str]) -> dict[str, str]:

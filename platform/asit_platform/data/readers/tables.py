@@ -10,6 +10,7 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 from asit_platform.data.readers.files import iterate_lines, read_text
@@ -41,15 +42,39 @@ def read_table(
     """
     text = read_text(place, remedy=remedy)
     delimiter = delimiter or _delimiter(text)
-    reader = csv.DictReader(iterate_lines(text), restval="", delimiter=delimiter)
+    rows = iterate_rows(place, text, delimiter=delimiter)
+    columns = next(rows, (0, []))[1]
+    _check_columns(place, found=columns, needed=needed)
+    return [_row(place, line, columns, values) for line, values in rows]
+
+
+def iterate_rows(
+    place: Place, text: str, *, delimiter: str = ",", skip_spaces: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a csv that are not empty: the line each ends on, and its values, stripped.
+
+    Args:
+        place: The file, for messages.
+        text: What it holds.
+        delimiter: Between the values.
+        skip_spaces: Values may have spaces before their quotes.
+
+    Raises:
+        PlatformError: If the quotes are wrong. One that is never closed would else take all the
+            rows after it for one value.
+    """
+    lines = iterate_lines(text)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=skip_spaces, strict=True)
+    line = 0
     try:
-        columns = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = columns
-        _check_columns(place, found=columns, needed=needed)
-        return [_row(place, reader.line_num, raw) for raw in reader]
+        for row in reader:
+            line = reader.line_num
+            if row:
+                yield line, [value.strip() for value in row]
     except csv.Error as error:
         raise PlatformError(
-            f"{place}: line {reader.line_num}: must be csv, but {error}; correct the quotes"
+            f"{place}: line {line + 1}: must be csv, but {error}; close each double quote, and "
+            "write one that belongs to a text twice"
         ) from error
 
 
@@ -132,12 +157,11 @@ def read_vocabulary(place: Place, *, remedy: str) -> Vocabulary:
 
 
 def _vocabulary_rows(place: Place, remedy: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(iterate_lines(read_text(place, remedy=remedy)), skipinitialspace=True)
-    for raw in reader:
-        row = [value.strip() for value in raw]
-        is_header = reader.line_num == 1 and row and not row[0].isdecimal()
+    text = read_text(place, remedy=remedy)
+    for line, row in iterate_rows(place, text, skip_spaces=True):
+        is_header = line == 1 and not row[0].isdecimal()
         if any(row) and not is_header:
-            yield reader.line_num, row
+            yield line, row
 
 
 def _first_gap(numbers: Iterable[int]) -> str:
@@ -161,10 +185,10 @@ def _check_columns(place: Place, *, found: Sequence[str], needed: Sequence[str])
         )
 
 
-def _row(place: Place, line: int, raw: Mapping[str | None, str | list[str]]) -> Row:
-    if None in raw:
+def _row(place: Place, line: int, columns: Sequence[str], values: Sequence[str]) -> Row:
+    if len(values) > len(columns):
         raise PlatformError(
-            f"{place}: line {line}: must have {len(raw) - 1} values, but has more; put a value "
+            f"{place}: line {line}: must have {len(columns)} values, but has more; put a value "
             "that holds the separator in double quotes"
         )
-    return Row(line, {str(name): str(value).strip() for name, value in raw.items()})
+    return Row(line, dict(zip_longest(columns, values, fillvalue="")))

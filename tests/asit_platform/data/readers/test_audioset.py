@@ -139,6 +139,15 @@ def test_malformed_lines(audioset: Path, line: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("num_rows", [2, 9000], ids=["to the end", "past the limit of a field"])
+def test_a_quote_that_is_not_closed(audioset: Path, num_rows: int) -> None:
+    lines = ["abcdefghijk, 0.000, 10.000, /m/09x0r"] * num_rows
+    lines[0] = 'abcdefghijk, 0.000, 10.000, "/m/09x0r'
+    (audioset / "balanced_train_segments.csv").write_text(HEADER + "\n".join(lines) + "\n")
+    with pytest.raises(PlatformError, match=r"segments\.csv: line 4: must be csv, but .*; close"):
+        read_audioset(audioset)
+
+
 def test_a_missing_list(audioset: Path) -> None:
     (audioset / "eval_segments.csv").unlink()
     with pytest.raises(PlatformError, match=r"eval_segments\.csv: must exist, but it does not"):

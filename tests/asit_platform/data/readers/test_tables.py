@@ -30,6 +30,30 @@ def test_a_text_with_commas_and_no_quotes_is_found(tmp_path: Path) -> None:
         read_table(table, needed=["path"], remedy="")
 
 
+@pytest.mark.parametrize("size", [1, 20_000], ids=["to the end", "past the limit of a field"])
+def test_a_quote_that_is_not_closed_loses_no_rows(tmp_path: Path, size: int) -> None:
+    rows = [f"{number}.wav,dog,{'x' * size}" for number in range(20)]
+    rows[5] = '5.wav,dog,"7 inch'
+    table = write(tmp_path / "t.csv", "path,label,note\n" + "\n".join(rows) + "\n")
+    with pytest.raises(
+        PlatformError, match=r"t\.csv: line 7: must be csv, but .*; close"
+    ) as caught:
+        read_table(table, needed=["path"], remedy="")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_later_quote_does_not_close_it(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", 'path,note\na.wav,"7 inch\nb.wav,\nc.wav,"good"\nd.wav,\n')
+    with pytest.raises(PlatformError, match=r"t\.csv: line 2: must be csv, but .*; close"):
+        read_table(table, needed=["path"], remedy="")
+
+
+def test_a_vocabulary_with_a_quote_that_is_not_closed(tmp_path: Path) -> None:
+    labels = write(tmp_path / "labels.csv", '0,/m/a,Dog\n1,/m/b,"Rain, heavy\n2,/m/c,Wind\n')
+    with pytest.raises(PlatformError, match=r"labels\.csv: line 2: must be csv, but .*; close"):
+        read_vocabulary(labels, remedy="")
+
+
 @pytest.mark.parametrize(
     "text",
     [
