@@ -29,9 +29,10 @@ def open_root(root: str | Path | Place, *, holds: str, option: str = "--root") -
         option: The flag it was passed with.
 
     Raises:
-        PlatformError: If it is not a folder.
+        PlatformError: If it is not a folder, or its name is not UTF-8.
     """
     place = root if isinstance(root, Place) else Place.of(root)
+    _check_name(str(place))
     if not place.is_dir():
         was = "a file" if place.exists() else "missing"
         raise PlatformError(
@@ -48,16 +49,18 @@ def find_sounds(root: Place) -> list[str]:
     `x.wav`.
 
     Raises:
-        PlatformError: If a folder cannot be read or no sound file is there.
+        PlatformError: If a folder cannot be read, a sound has a name that is not UTF-8, or no
+            sound file is there.
     """
     others: Counter[str] = Counter()
     sounds = []
     for relative in _walk(root):
         suffix = PurePosixPath(relative).suffix.lower()
         if suffix in _PREFERENCE:
+            _check_name(relative, where=f"{root}: ")
             sounds.append(relative)
         else:
-            others[suffix or "no extension"] += 1
+            others[suffix.encode(errors="replace").decode() or "no extension"] += 1
     if not sounds:
         seen = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(3))
         raise PlatformError(
@@ -111,6 +114,16 @@ def read_lines(place: Place, *, remedy: str) -> list[str]:
     """The lines of a text file that are not blank, without spaces at their ends."""
     lines = (line.strip() for line in read_text(place, remedy=remedy).splitlines())
     return [line for line in lines if line]
+
+
+def _check_name(name: str, *, where: str = "") -> None:
+    """Neither a table nor a shard could hold such a name."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise PlatformError(
+            f"{where}{name!r}: name must be UTF-8, but is not; rename the file or its folder"
+        ) from None
 
 
 def _rank(relative: str) -> tuple[int, str]:

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,25 @@ def test_links_are_followed_and_a_loop_of_them_ends(
     assert find_sounds(Place.of(root)) == ["cat/2.wav", "dog/1.wav", "linked.wav"]
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9.wav", b"caf\xe9/1.wav"])
+def test_a_name_that_is_not_utf_8_is_named(
+    tmp_path: Path, write_sounds: WriteSounds, name: bytes
+) -> None:
+    write_sounds(tmp_path, ["a.wav", os.fsdecode(name)])
+    with pytest.raises(
+        PlatformError, match=r"caf\\udce9.*: name must be UTF-8.*; rename"
+    ) as caught:
+        find_sounds(Place.of(tmp_path))
+    assert str(caught.value).encode()
+
+
+def test_an_extension_that_is_not_utf_8_can_be_printed(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"a.w\xe9v")).touch()
+    with pytest.raises(PlatformError, match="holds none") as caught:
+        find_sounds(Place.of(tmp_path))
+    assert str(caught.value).encode()
+
+
 def test_says_what_lies_there_instead_of_sound(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.mkv").touch()
@@ -50,6 +70,8 @@ def test_root_must_be_a_folder(tmp_path: Path) -> None:
         open_root(tmp_path / "file", holds="x")
     with pytest.raises(PlatformError, match=r"but it is missing.*--test-root"):
         open_root(tmp_path / "none", holds="x", option="--test-root")
+    with pytest.raises(PlatformError, match=r"\\udce9': name must be UTF-8.*; rename"):
+        open_root(tmp_path / os.fsdecode(b"\xe9"), holds="x")
 
 
 def test_of_one_recording_in_several_formats_the_preferred_is_taken() -> None:
