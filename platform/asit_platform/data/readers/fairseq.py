@@ -1,13 +1,14 @@
 """The manifests of fairseq, as MAE-AST and EAT use them: `train.tsv` beside `train.lbl`.
 
 The first line of a tsv is the root folder, every other `path<TAB>number of samples`; the lines of
-an lbl belong to them in the same order: `id<TAB>label,label`, or the labels alone.
+an lbl belong to them in the same order: `id<TAB>label,label`, or the labels alone; a blank line is
+a clip without a label.
 """
 
 from pathlib import Path, PurePosixPath
 
 from asit_platform.data.listing import Listing
-from asit_platform.data.readers.files import open_root, read_lines
+from asit_platform.data.readers.files import open_root, read_lines, read_text
 from asit_platform.data.readers.manifests import Entry, LabelChoice, join, list_entries
 from asit_platform.data.readers.splits import TEST, TRAIN, VALIDATION
 from asit_platform.errors import PlatformError
@@ -100,7 +101,10 @@ def _read_split(
 
 def _read_labels(tsv: Place, paths: list[str]) -> list[tuple[str, ...]]:
     lbl = tsv.parent / f"{PurePosixPath(tsv.name).stem}.lbl"
-    lines = read_lines(lbl, remedy="write it, or pass --label-kind none to leave labels out")
+    remedy = "write it, or pass --label-kind none to leave labels out"
+    lines = read_text(lbl, remedy=remedy).splitlines()
+    if not any(line.strip() for line in lines[len(paths) :]):
+        lines = lines[: len(paths)]  # blank ones at the end are no clips
     if len(lines) != len(paths):
         raise PlatformError(
             f"{lbl}: must have one line for each of the {len(paths):,} clips of {tsv.name}, but "
@@ -114,10 +118,13 @@ def _read_labels(tsv: Place, paths: list[str]) -> list[tuple[str, ...]]:
 
 def _labels_of(where: str, line: str, path: str) -> tuple[str, ...]:
     """An lbl without its ids cannot be checked; with them, a shifted line is found."""
-    clip_id, *rest = line.split()
-    if rest and clip_id not in (PurePosixPath(path).stem, path):
+    clip_id, tab, labels = line.partition("\t")
+    if not tab:
+        # some have a space there; ids hold spaces too, labels do not
+        clip_id, _, labels = line.strip().rpartition(" ")
+    if clip_id.strip() not in ("", PurePosixPath(path).stem, path):
         raise PlatformError(
             f"{where}: must be about {path}, the clip on the same line of the tsv, but is about "
-            f"{clip_id!r}; write both again from one list"
+            f"{clip_id.strip()!r}; write both again from one list"
         )
-    return tuple(filter(None, (rest[0] if rest else clip_id).split(",")))
+    return tuple(filter(None, labels.strip().split(",")))

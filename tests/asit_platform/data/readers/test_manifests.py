@@ -125,7 +125,7 @@ def fairseq(tmp_path: Path) -> Path:
     (root / "train.tsv").write_text("/audio\nx/a.wav\t160000\n-c.flac\t160000\n")
     (root / "train.lbl").write_text("a\t/m/a,/m/b\n-c\t/m/b\n")
     (root / "eval.tsv").write_text("/audio eval\nd e.wav\t160000\n")
-    (root / "eval.lbl").write_text("/m/a\n")
+    (root / "eval.lbl").write_text("d e\t/m/a\n")
     (root / "label_descriptors.csv").write_text("0,/m/a,Dog\n1,/m/b,Rain, heavy\n")
     return root
 
@@ -139,6 +139,23 @@ def test_fairseq_manifests(fairseq: Path) -> None:
     ]
     assert listing.label_names == ("Dog", "Rain, heavy")
     assert (listing.label_kind, dict(listing.fold_names)) == ("multi", {1: "train", 3: "test"})
+
+
+@pytest.mark.parametrize("line", ["/m/a", "d e /m/a", "d e.wav\t/m/a", "d e\t/m/a\r"])
+def test_fairseq_label_lines_of_other_kinds(fairseq: Path, line: str) -> None:
+    (fairseq / "eval.lbl").write_text(line + "\n\n")
+    found = {clip.clip_id: clip.labels for clip in read_fairseq(fairseq, name="n").clips}
+    assert found["d e"] == (0,)
+
+
+@pytest.mark.parametrize("text", ["a\t/m/a,/m/b\n\n", "\n-c\t/m/b\n", "a\t\n-c\t/m/a\n"])
+def test_fairseq_clip_without_a_label(fairseq: Path, text: str) -> None:
+    (fairseq / "train.lbl").write_text(text)
+    listing = read_fairseq(fairseq, name="n")
+    assert (listing.label_kind, len(listing.clips)) == ("multi", 3)
+    assert sum(not clip.labels for clip in listing.clips) == 1
+    with pytest.raises(PlatformError, match=r"clip must have one label, but has"):
+        read_fairseq(fairseq, name="n", label_kind="single")
 
 
 def test_fairseq_without_labels_and_with_another_root(fairseq: Path, tmp_path: Path) -> None:
@@ -156,6 +173,7 @@ def test_fairseq_without_labels_and_with_another_root(fairseq: Path, tmp_path: P
     [
         ("train.lbl", "a\t/m/a\n", r"train\.lbl: must have one line for each of the 2 clips"),
         ("train.lbl", "-c\t/m/b\na\t/m/a\n", r"line 1: must be about x/a\.wav.*about '-c'"),
+        ("train.lbl", "c e\t/m/a\n-c\t/m/b\n", r"line 1: must be about x/a\.wav.*about 'c e'"),
         ("train.lbl", "a\t/m/a\n-c\t/m/x\n", r"train\.tsv: line 3: label must be in .*'/m/x'"),
         ("train.tsv", "x/a.wav\t1600\n", r"train\.tsv: first line must be the root folder"),
         ("train.tsv", "", r"train\.tsv: first line must be the root folder, but got ''"),
