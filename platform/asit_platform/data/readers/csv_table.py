@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from asit_platform.data.listing import Clip, LabelKind, Listing
-from asit_platform.data.readers.manifests import join
+from asit_platform.data.readers.manifests import join, normalised
 from asit_platform.data.readers.splits import SPLIT_WORDS, assemble, deal_folds
 from asit_platform.data.readers.tables import Row, Vocabulary, read_table, read_vocabulary
 from asit_platform.errors import PlatformError
@@ -86,12 +86,16 @@ def read_csv_table(
     splits = _are_splits(rows, columns.fold)
     folder = place.parent if root is None else Place.of(root)
     clips = []
+    spelled: dict[str, str] = {}  # where a file is: its first spelling, which moves with the set
     for row, labels in zip(rows, texts, strict=True):
         where = f"{place}: line {row.line}"
         if columns.label is not None and label_separator is None and not labels:
             raise PlatformError(f"{where}: {columns.label} must not be empty; give it a label")
         clip = _clip(where, row, columns, root=folder, splits=splits)
-        clips.append(replace(clip, labels=names.look_up(labels, where=where)))
+        source = clip.source
+        if columns.source is None:
+            source = spelled.setdefault(normalised(clip.path, absolute=True), source)
+        clips.append(replace(clip, labels=names.look_up(labels, where=where), source=source))
     label_kind = _label_kind(columns.label, label_separator)
     return assemble(
         place,
@@ -148,7 +152,7 @@ def _clip(where: str, row: Row, columns: CsvColumns, *, root: Place, splits: boo
         labels=(),
         fold=0 if columns.fold is None else _fold(where, values[columns.fold], splits=splits),
         # parts of one file are of one recording, whatever else is known
-        source=values[columns.source] if columns.source is not None else path,
+        source=values[columns.source] if columns.source is not None else normalised(path),
         start_s=start_s,
         stop_s=stop_s,
     )

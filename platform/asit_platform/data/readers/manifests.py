@@ -72,6 +72,13 @@ def join(root: Place, path: str) -> str:
     return path if "://" in path or posixpath.isabs(path) else str(root / posixpath.normpath(path))
 
 
+def normalised(path: str, *, absolute: bool = False) -> str:
+    """One spelling of a local path; of a URL every character counts."""
+    if "://" in path:
+        return path
+    return os.path.abspath(path) if absolute else posixpath.normpath(path)
+
+
 def open_splits(files: Mapping[int, str | Path | None]) -> dict[int, Place]:
     """The manifests that were passed, by fold.
 

@@ -107,15 +107,17 @@ def read_speech_commands_v1(root: str | Path, *, test_root: str | Path) -> Listi
         word, _ = _word_and_key(relative)
         clips.append(_clip(test, relative, label=_twelve(word), fold=TEST, prefix="test/"))
     warnings += _count_warnings("v1", clips, _SPLIT_COUNTS_V1)
+    silence = list(_silence(place))
     return assemble(
         place,
-        [*clips, *_silence(place)],
+        [*clips, *silence],
         name="Speech Commands v1 (12 classes)",
         origin={"kind": "speech_commands", "version": "v1"},
         label_kind="single",
         label_names=TWELVE_CLASSES,
         recipes=("superb_ks1",),
         warnings=warnings,
+        shared={clip.source for clip in silence},
     )
 
 

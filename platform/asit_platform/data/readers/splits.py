@@ -5,7 +5,7 @@ Every official split is kept under the same number, so that fold 3 is test where
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from asit_platform.data.listing import Clip, LabelKind, Listing, check_clip_ids, check_labels
@@ -37,6 +37,7 @@ def assemble(
     official_splits: bool = True,
     recipes: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    shared: Collection[str] = (),
 ) -> Listing:
     """Order the clips, check them, and make the listing.
 
@@ -50,6 +51,10 @@ def assemble(
         official_splits: Folds are train, validation, test; False for numbered folds.
         recipes: Names in `asit_core.recipes` that fit.
         warnings: One line each.
+        shared: Sources that lie in several folds because the set means it.
+
+    Returns:
+        With a warning where other recordings lie in several folds.
 
     Raises:
         PlatformError: If there is no clip, two share an id, or a label has too few.
@@ -68,9 +73,25 @@ def assemble(
         fold_names={fold: SPLIT_NAMES[fold] for fold in folds} if official_splits else {},
         metric=_METRICS[label_kind],
         recipes=tuple(recipes),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_leak_warning(where, clips, shared)),
         clips=tuple(sorted(clips, key=lambda clip: clip.clip_id)),
     )
+
+
+def _leak_warning(where: object, clips: Iterable[Clip], shared: Collection[str]) -> list[str]:
+    folds: dict[str, int] = {}
+    leaks = {
+        clip.source: None
+        for clip in clips
+        if folds.setdefault(clip.source, clip.fold) != clip.fold and clip.source not in shared
+    }
+    if not leaks:
+        return []
+    return [
+        f"{where}: {plural(len(leaks), 'recording')} {'lies' if len(leaks) == 1 else 'lie'} in two "
+        f"folds (first: {next(iter(leaks))!r}), so one is trained on what another is measured on; "
+        "give each recording one fold"
+    ]
 
 
 def count_warnings(

@@ -96,6 +96,10 @@ def test_any_columns_of_a_csv(tmp_path: Path) -> None:
     assert (three.path, three.labels, three.fold) == ("s3://b/z.wav", (), 3)
     assert (listing.label_kind, listing.label_names) == ("multi", ("dog", "rain"))
     assert dict(listing.fold_names) == {1: "train", 2: "validation", 3: "test"}
+    assert listing.warnings == (
+        f"{table}: 1 recording lies in two folds (first: 'r1'), so one is trained on what another "
+        "is measured on; give each recording one fold",
+    )
 
 
 def test_recordings_are_dealt_to_folds_as_wholes(tmp_path: Path) -> None:
@@ -122,6 +126,35 @@ def test_parts_of_a_file_are_clips_of_one_recording(tmp_path: Path) -> None:
     ]
     assert listing.clips[0].fold == listing.clips[1].fold
     assert listing.label_kind == "none"
+
+
+def test_one_recording_in_several_spellings_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    audio = tmp_path / "audio"
+    spellings = ["{}.wav", "./{}.wav", "x/../{}.wav", "../audio/{}.wav", f"{audio}/./{{}}.wav"]
+    rows = [spelling.format(f"r{n}") for n in range(8) for spelling in spellings]
+    table = write_csv(tmp_path, "path\n" + "\n".join([*rows, "s3://b/r0.wav"]) + "\n")
+    for root in (Path("audio"), audio):
+        listing = read_csv_table(table, CsvColumns(), name="n", root=root)
+        folds = defaultdict(set)
+        for clip in listing.clips:
+            folds[clip.source].add(clip.fold)
+        assert set(folds) == {*(f"r{n}.wav" for n in range(8)), "s3://b/r0.wav"}
+        assert all(len(found) == 1 for found in folds.values())
+        assert listing.warnings == ()
+
+
+def test_the_folds_do_not_depend_on_where_the_set_lies(tmp_path: Path) -> None:
+    rows = "\n".join(f"../audio/{n}.wav" for n in range(20))
+    listed = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        table = write_csv(tmp_path / place, f"path\n{rows}\n")
+        clips = read_csv_table(table, CsvColumns(), name="n").clips
+        listed.append([(clip.clip_id, clip.fold, clip.source) for clip in clips])
+    assert listed[0] == listed[1]
 
 
 def test_numbered_folds_and_a_vocabulary(tmp_path: Path) -> None:

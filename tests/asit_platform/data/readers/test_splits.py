@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +65,22 @@ def test_a_listing_is_ordered_and_says_its_metric_and_splits() -> None:
     )
     assert [found.clip_id for found in listing.clips] == ["a", "b"]
     assert (listing.metric, dict(listing.fold_names)) == ("mAP", {1: "train", 3: "test"})
+
+
+def test_recordings_in_two_folds_are_a_warning_unless_the_set_means_it() -> None:
+    clips = [
+        replace(clip(f"{source}{fold}", fold=fold), source=source)
+        for source, fold in [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("noise", 1)]
+    ]
+    clips.append(replace(clip("noise2", fold=2), source="noise"))
+    listing = assemble("x", clips, name="n", origin={}, label_kind="none", shared=["noise"])
+    assert listing.warnings == (
+        "x: 2 recordings lie in two folds (first: 'a'), so one is trained on what another is "
+        "measured on; give each recording one fold",
+    )
+    shared = ["a", "b", "noise"]
+    named = assemble("x", clips, name="n", origin={}, label_kind="none", shared=shared)
+    assert named.warnings == ()
 
 
 def test_a_listing_must_have_clips_and_each_once() -> None:
