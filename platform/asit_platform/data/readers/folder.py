@@ -76,8 +76,10 @@ def _official_folds(root: Place, sounds: list[str]) -> dict[str, int] | None:
     tops = {path: path.partition("/")[0] if "/" in path else "" for path in sounds}
     splits = {top for top in tops.values() if top.lower() in SPLIT_WORDS}
     others = sorted({*tops.values()} - splits)
-    # one class may well be called "test"; two splits and nothing else are no classes
-    if len(splits) < 2:
+    # one class may well be called "test"; two splits and nothing else are no classes, nor is one
+    # with a folder around every sound
+    alone = len(splits) == 1 and not others and all(path.count("/") > 1 for path in sounds)
+    if len(splits) < 2 and not alone:
         return None
     if others:
         raise PlatformError(

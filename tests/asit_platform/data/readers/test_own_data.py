@@ -42,6 +42,15 @@ def test_folders_above_the_classes_are_splits(tmp_path: Path, write_sounds: Writ
     assert {c.clip_id: c.fold for c in listing.clips}["val/b/1"] == 2
 
 
+def test_one_split_alone_is_one(tmp_path: Path, write_sounds: WriteSounds) -> None:
+    write_sounds(tmp_path, [f"train/{c}/{n}.wav" for c in "ab" for n in "12"])
+    listing = read_folder(tmp_path, name="n")
+    assert (dict(listing.fold_names), listing.label_names) == ({1: "train"}, ("a", "b"))
+    assert {clip.fold for clip in listing.clips} == {1}
+    write_sounds(tmp_path, ["train/3.wav"])
+    assert read_folder(tmp_path, name="n", num_folds=2).label_names == ("train",)
+
+
 def test_a_class_may_be_called_test(tmp_path: Path, write_sounds: WriteSounds) -> None:
     write_sounds(tmp_path, [f"{c}/{n}.wav" for c in ("test", "tone") for n in "12"])
     assert read_folder(tmp_path, name="n", num_folds=2).label_names == ("test", "tone")
