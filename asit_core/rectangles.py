@@ -7,6 +7,7 @@ Shapes: `B` views, `T` frames, `F` mel bins, `P` pixels, `M` rectangles.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,9 @@ from asit_core.seeding import uniform
 
 # Rectangles placed at once: as many as fit one power of four each into float32's exponent range.
 _BLOCKS_AT_ONCE = 120
-_BLOCKS_IN_TURN = 64  # drawn at a time: enough for nine views of ten
+_BLOCKS_IN_TURN = 64  # drawn at a time for a view that the first ones did not cover
+_COUNT_MARGIN = 1.5  # corners near the edges cut rectangles, and views differ
+_NEARLY_ALL = 0.999
 _DRAWS_PER_BLOCK = 4
 _FIRST_DRAW = 3  # `masking.corrupt` uses the first three draws of each key's stream
 
@@ -45,6 +48,16 @@ class RectangleSizes:
         )
         return min(size, max(ends))
 
+    def likely_count(self, goal: int) -> int:
+        """About as many rectangles as hide `goal` pixels, so that few views need more.
+
+        Were they dropped anywhere, n of them would leave (1 - mean area / view) ** n visible.
+        """
+        sides = [(self.align + self.longest(size)) / 2 for size in (self.frames, self.bins)]
+        hidden = min(math.prod(sides) / (self.frames * self.bins), _NEARLY_ALL)
+        share = min(goal / (self.frames * self.bins), _NEARLY_ALL)
+        return math.ceil(_COUNT_MARGIN * math.log1p(-share) / math.log1p(-hidden)) + 1
+
 
 def cover(keys_B: Tensor, goal_B: Tensor, sizes: RectangleSizes) -> Tensor:
     """Place rectangles until `goal_B` pixels of each view are hidden, and no rectangle more.
@@ -64,9 +77,10 @@ def cover(keys_B: Tensor, goal_B: Tensor, sizes: RectangleSizes) -> Tensor:
 def cover_in_turn(keys_B: Tensor, goal_B: Tensor, sizes: RectangleSizes) -> Tensor:
     """As `cover`, view by view and rectangle by rectangle; on the CPU."""
     hidden_BTF = torch.zeros(len(keys_B), sizes.frames, sizes.bins, dtype=torch.bool)
-    drawn_BM4 = _edges(keys_B, _BLOCKS_IN_TURN, _FIRST_DRAW, sizes)
+    num_drawn = sizes.likely_count(int(goal_B.max()))
+    drawn_BM4 = _edges(keys_B, num_drawn, _FIRST_DRAW, sizes)
     for view, (mask_TF, goal) in enumerate(zip(hidden_BTF.numpy(), goal_B.tolist(), strict=True)):
-        more = _more_edges(keys_B[view : view + 1], sizes)
+        more = _more_edges(keys_B[view : view + 1], num_drawn, sizes)
         _hide(mask_TF, goal, itertools.chain(drawn_BM4[view], more))
     return hidden_BTF
 
@@ -103,10 +117,10 @@ def _edges(keys_B: Tensor, num: int, skip: int, sizes: RectangleSizes) -> list[l
     return torch.stack(edges, dim=-1).int().tolist()
 
 
-def _more_edges(key_1: Tensor, sizes: RectangleSizes) -> Iterator[list[int]]:
-    """The rectangles of one view after the first ones."""
-    num_draws = _BLOCKS_IN_TURN * _DRAWS_PER_BLOCK
-    for skip in itertools.count(_FIRST_DRAW + num_draws, num_draws):
+def _more_edges(key_1: Tensor, num_drawn: int, sizes: RectangleSizes) -> Iterator[list[int]]:
+    """The rectangles of one view after the first `num_drawn`."""
+    first = _FIRST_DRAW + num_drawn * _DRAWS_PER_BLOCK
+    for skip in itertools.count(first, _BLOCKS_IN_TURN * _DRAWS_PER_BLOCK):
         yield from _edges(key_1, _BLOCKS_IN_TURN, skip, sizes)[0]
 
 
