@@ -20,7 +20,7 @@ def unpack(archive: Archive, path: Path, root: Path) -> Path:
 
     Args:
         archive: What was fetched.
-        path: Where it lies; removed at the end.
+        path: Where it lies; removed at the end, unless the disk is at fault.
         root: Where the folder goes.
 
     Returns:
@@ -44,6 +44,9 @@ def unpack(archive: Archive, path: Path, root: Path) -> Path:
         raise PlatformError(
             f"{path}: must be a whole archive, but {reason}; it was removed: run the command again"
         ) from error
+    except PlatformError:
+        path.unlink()  # or the next fetch would take it for what a mirror has
+        raise
     except OSError as error:
         raise PlatformError(
             f"{root}: --root must be writable, but {error}; free space and run the command again"
@@ -77,13 +80,13 @@ def _check(archive: Archive, folder: Path) -> None:
         found = f"{algorithm}:{pooch.file_hash(path, algorithm)}" if path.is_file() else "no file"
         if found != checksum:
             raise PlatformError(
-                f"{archive.url}: {name} must have {checksum}, but got {found}; pass the URL of "
-                "another copy as --mirror"
+                f"{archive.url}: {name} must have {checksum}, but got {found}; it was removed: "
+                "pass the URL of another copy as --mirror"
             )
     for pattern, count in archive.counts.items():
         found = len(list(folder.glob(pattern)))
         if found != count:
             raise PlatformError(
-                f"{archive.url}: must hold {count} files {pattern}, but got {found}; pass the URL "
-                "of another copy as --mirror"
+                f"{archive.url}: must hold {count} files {pattern}, but got {found}; it was "
+                "removed: pass the URL of another copy as --mirror"
             )

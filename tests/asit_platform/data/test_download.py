@@ -24,20 +24,26 @@ from asit_platform.errors import PlatformError
 
 # More than one chunk, and nothing that compression could make small.
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
+OTHER = CONTENT[::-1]
 
 
 @dataclass
 class Server:
     """What a server on localhost gives, and what it was asked for.
 
-    `breaks` holds, for each request, after how many bytes the connection is cut.
+    `breaks` holds, for each request, after how many bytes the connection is cut. `if_range` holds
+    what each request asked for as long as it is still the same file.
     """
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     breaks: list[int] = field(default_factory=list)
     knows_ranges: bool = True
+    heeds_if_range: bool = True
+    shift: int = 0  # of what it sends from what it was asked for
+    validators: tuple[str, ...] = ("ETag",)
     asked: list[str | None] = field(default_factory=list)
+    if_range: list[str | None] = field(default_factory=list)
 
     def archive(self, name: str, content: bytes) -> Archive:
         """Serve this content as an archive."""
@@ -45,6 +51,17 @@ class Server:
         return Archive(
             url=f"{self.url}/{name}", folder=name.partition(".")[0], checksum=_sha256(content)
         )
+
+    def headers(self, content: bytes) -> dict[str, str]:
+        """What it says of the file beside its content."""
+        tag = hashlib.sha256(content).hexdigest()[:8]
+        seconds = int(tag, 16) % 60
+        said = {
+            "ETag": f'"{tag}"',
+            "weak ETag": f'W/"{tag}"',
+            "Last-Modified": f"Wed, 21 Oct 2015 07:28:{seconds:02d} GMT",
+        }
+        return {name.removeprefix("weak "): said[name] for name in self.validators}
 
 
 def _sha256(content: bytes) -> str:
@@ -67,14 +84,21 @@ def server() -> Iterator[Server]:
                 self.send_error(404)
                 return
             content, first = described.files[self.path], 0
-            if self.headers["Range"] and described.knows_ranges:
-                first = _first_byte(self.headers["Range"])
+            headers, wanted = described.headers(content), self.headers["If-Range"]
+            described.if_range.append(wanted)
+            is_same = not described.heeds_if_range or wanted in (None, *headers.values())
+            if self.headers["Range"] and described.knows_ranges and is_same:
+                first = _first_byte(self.headers["Range"]) + described.shift
                 if first >= len(content):
                     self.send_error(416)
                     return
                 self.send_response(206)
+                span = f"bytes {first}-{len(content) - 1}/{len(content)}"
+                self.send_header("Content-Range", span)
             else:
                 self.send_response(200)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(content) - first))
             self.end_headers()
             stop = first + described.breaks.pop(0) if described.breaks else len(content)
@@ -100,6 +124,13 @@ class Progress:
 
     def __call__(self, done: int, total: int | None) -> None:
         self.seen.append((done, total))
+
+
+def _break_off(server: Server, archive: Archive, root: Path, *, at: int) -> None:
+    """Leave a file of about `at` bytes, as a run that gave up does."""
+    server.breaks = [at, 0, 0, 0, 0, 0]
+    with pytest.raises(PlatformError, match="run the command again"):
+        fetch(archive, root, Progress(), wait_s=0.0)
 
 
 def _tar(names: dict[str, bytes]) -> bytes:
@@ -162,9 +193,12 @@ def test_a_file_that_was_there_whole_before_it_got_its_name_is_not_read_again(
     server: Server, tmp_path: Path
 ) -> None:
     archive = server.archive("set.zip", CONTENT)
-    (tmp_path / "set.zip.part").write_bytes(CONTENT)
-    assert fetch(archive, tmp_path, Progress()).read_bytes() == CONTENT
-    assert server.asked == [f"bytes={len(CONTENT)}-"]
+    _break_off(server, archive, tmp_path / "other", at=2_900_000)
+    part = tmp_path / "other" / "set.zip.part"
+    part.write_bytes(CONTENT)  # the program was ended before it was renamed
+    server.asked.clear()
+    assert fetch(archive, part.parent, Progress()).read_bytes() == CONTENT
+    assert server.asked == []
 
 
 def test_another_file_than_expected_is_refused_and_removed(server: Server, tmp_path: Path) -> None:
@@ -175,12 +209,90 @@ def test_another_file_than_expected_is_refused_and_removed(server: Server, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_halves_of_different_files_are_refused(server: Server, tmp_path: Path) -> None:
-    archive = server.archive("set.zip", CONTENT)
-    (tmp_path / "set.zip.part").write_bytes(CONTENT[::-1][:1_000_000])
-    with pytest.raises(PlatformError, match="the file must have"):
-        fetch(archive, tmp_path, Progress(), wait_s=0.0)
+def test_bytes_of_unknown_origin_are_not_gone_on_with(server: Server, tmp_path: Path) -> None:
+    archive = replace(server.archive("set.zip", CONTENT), checksum=None)
+    part = tmp_path / "set.zip.part"
+    for record in (None, "", "[]", '{"url": 1}', "\xff"):
+        part.write_bytes(OTHER[:1_000_000])
+        if record is not None:
+            part.with_name("set.zip.part.json").write_text(record, encoding="latin-1")
+        path = fetch(archive, tmp_path, Progress(), wait_s=0.0)
+        assert path.read_bytes() == CONTENT
+        assert [file.name for file in tmp_path.iterdir()] == ["set.zip"]
+        path.unlink()
+    assert server.asked == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("heeds_if_range", "validators", "new"),
+    [
+        (True, ("ETag",), OTHER),
+        (True, ("Last-Modified",), OTHER),
+        (False, ("ETag",), OTHER),  # it sends the rest of the other file
+        (False, ("ETag",), OTHER[:1_000_000]),  # it has less than is there
+        (False, (), OTHER[:2_500_000]),
+    ],
+)
+def test_two_versions_of_a_file_are_not_joined(
+    server: Server, tmp_path: Path, heeds_if_range: bool, validators: tuple[str, ...], new: bytes
+) -> None:
+    archive = replace(server.archive("set.zip", CONTENT), checksum=None)
+    server.heeds_if_range, server.validators = heeds_if_range, validators
+    _break_off(server, archive, tmp_path, at=2_000_000)
+    server.files["/set.zip"] = new
+    assert fetch(archive, tmp_path, Progress(), wait_s=0.0).read_bytes() == new
+    assert [file.name for file in tmp_path.iterdir()] == ["set.zip"]
+
+
+def test_a_mirror_does_not_go_on_with_the_bytes_of_the_origin(
+    server: Server, tmp_path: Path
+) -> None:
+    archive = replace(server.archive("set.zip", CONTENT), checksum=None)
+    server.heeds_if_range = False
+    _break_off(server, archive, tmp_path, at=2_000_000)
+    mirror = replace(server.archive("mirror.zip", OTHER), folder="set", checksum=None)
+    server.asked.clear()
+    assert fetch(mirror, tmp_path, Progress(), wait_s=0.0).read_bytes() == OTHER
+    assert server.asked == [None]
+
+
+def test_a_server_that_sends_another_range_begins_again(server: Server, tmp_path: Path) -> None:
+    archive = replace(server.archive("set.zip", CONTENT), checksum=None)
+    server.shift, server.breaks = 1000, [2_000_000]
     assert fetch(archive, tmp_path, Progress(), wait_s=0.0).read_bytes() == CONTENT
+    first, second, third = server.asked
+    assert (first, third) == (None, None)
+    assert second is not None
+
+
+@pytest.mark.parametrize(
+    ("validators", "name"),
+    [
+        (("ETag", "Last-Modified"), "ETag"),
+        (("Last-Modified",), "Last-Modified"),
+        (("weak ETag", "Last-Modified"), "Last-Modified"),
+        (("weak ETag",), None),
+        ((), None),
+    ],
+)
+def test_a_file_is_gone_on_with_only_where_the_server_can_tell_it_from_another(
+    server: Server, tmp_path: Path, validators: tuple[str, ...], name: str | None
+) -> None:
+    archive = replace(server.archive("set.zip", CONTENT), checksum=None)
+    server.validators, server.breaks = validators, [2_000_000]
+    assert fetch(archive, tmp_path, Progress(), wait_s=0.0).read_bytes() == CONTENT
+    sent = None if name is None else server.headers(CONTENT)[name]
+    assert server.if_range == [None, sent]
+    assert (server.asked[1] is None) == (name is None)
+
+
+def test_a_server_that_never_gets_further_is_given_up(server: Server, tmp_path: Path) -> None:
+    archive = replace(server.archive("set.zip", CONTENT), checksum=None)
+    server.knows_ranges = False
+    server.breaks = [2_000_000, 1_000_000, 1_800_000, 900_000, 1_700_000, 800_000]
+    with pytest.raises(PlatformError, match="reachable, but"):
+        fetch(archive, tmp_path, Progress(), wait_s=0.0)
+    assert len(server.asked) == 6
 
 
 def test_what_is_not_on_the_server_is_one_line(server: Server, tmp_path: Path) -> None:
@@ -221,21 +333,26 @@ def test_a_mirror_has_the_same_archives_elsewhere(server: Server, tmp_path: Path
     assert (folder / "a").read_bytes() == b"a"
 
 
-def test_an_archive_without_what_it_should_hold_is_refused(tmp_path: Path) -> None:
+def test_an_archive_without_what_it_should_hold_is_refused(server: Server, tmp_path: Path) -> None:
     content = _zip({"set/meta/a.csv": b"other", "set/audio/1.wav": b"sound"})
-    archive = Archive(url="http://host/set.zip", folder="set")
-    wrong_file = replace(archive, files={"meta/a.csv": "md5:0cc175b9c0f1b6a831c399e269772661"})
-    no_file = replace(archive, files={"meta/b.csv": "md5:0cc175b9c0f1b6a831c399e269772661"})
-    too_few = replace(archive, counts={"audio/*.wav": 2})
+    good = _zip({"set/meta/a.csv": b"a", "set/meta/b.csv": b"a", "set/audio/1.wav": b"sound"})
+    archive = replace(server.archive("set.zip", content), checksum=None)
+    server.files["/mirror/set.zip"] = good
+    md5 = "md5:0cc175b9c0f1b6a831c399e269772661"
+    wrong_file = replace(archive, files={"meta/a.csv": md5})
+    no_file = replace(archive, files={"meta/b.csv": md5})
+    too_few = replace(archive, counts={"meta/*.csv": 2})
     for wanted, message in (
-        (wrong_file, r"meta/a\.csv must have md5:0cc.*, but got md5:795f"),
+        (wrong_file, r"meta/a\.csv must have md5:0cc.*, but got md5:795f\w+"),
         (no_file, r"meta/b\.csv must have .*, but got no file"),
-        (too_few, r"must hold 2 files audio/\*\.wav, but got 1"),
+        (too_few, r"must hold 2 files meta/\*\.csv, but got 1"),
     ):
-        (tmp_path / "set.zip").write_bytes(content)
-        with pytest.raises(PlatformError, match=message):
-            unpack(wanted, tmp_path / "set.zip", tmp_path)
-        assert not (tmp_path / "set").exists()
+        with pytest.raises(PlatformError, match=f"{message}; it was removed: pass the URL of"):
+            get([wanted], tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        (folder,) = get([wanted], tmp_path, mirror=f"{server.url}/mirror")
+        assert (folder / "meta" / "a.csv").read_bytes() == b"a"
+        shutil.rmtree(folder)
 
 
 def _flip(content: bytes) -> bytes:
@@ -277,6 +394,36 @@ def test_nothing_is_written_outside_the_folder(
         assert not outside.exists()
         assert {left.name for left in root.iterdir()} <= {"set"}
         shutil.rmtree(root / "set", ignore_errors=True)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize("is_absolute", [False, True])
+def test_nothing_is_written_through_a_link(tmp_path: Path, kind: bytes, is_absolute: bool) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    kept = outside / "kept"
+    kept.write_bytes(b"as it was")
+    target = str(tmp_path) if is_absolute else "../.."
+    for name, aim, written in (
+        ("link", f"{target}/outside", "link/new"),  # a file in a folder outside
+        ("link", f"{target}/outside/kept", "link"),  # a file outside, written over
+    ):
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, aim
+            tar.addfile(link)
+            member = tarfile.TarInfo(written)
+            member.size = 1
+            tar.addfile(member, io.BytesIO(b"x"))
+        (root / "set.tar.gz").write_bytes(packed.getvalue())
+        archive = Archive(url="http://host/set.tar.gz", folder="set")
+        with pytest.raises(PlatformError, match=r"must be a whole archive, but .*link"):
+            unpack(archive, root / "set.tar.gz", root)
+        assert list(root.iterdir()) == []
+        assert [path.name for path in outside.iterdir()] == ["kept"]
+        assert kept.read_bytes() == b"as it was"
 
 
 def test_by_command(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
