@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from asit_core.waveform import AudioError, load_waveform, resample_waveform
+from asit_platform.errors import PlatformError
 from asit_platform.storage import Place
 
 _MAX_WIDTH = 1000  # pixels; longer clips are drawn with several frames a pixel
@@ -53,12 +54,12 @@ def spectrogram_png(log_mel_TF: np.ndarray, *, low: float, high: float) -> bytes
 
 
 def file_sound(path: str, *, start_s: float, stop_s: float | None, rate_hz: int) -> Tensor | None:
-    """Samples (S,) of a clip from its own file; None if it is not there any more, or unreadable."""
-    place = Place.of(path)
+    """Samples (S,) of a clip from its own file; None if it cannot be had any more."""
     try:
+        place = Place.of(path)
         file = place.local if place.is_local else io.BytesIO(place.read_bytes())
         return load_waveform(file, sample_rate_hz=rate_hz, start_s=start_s, stop_s=stop_s)
-    except (AudioError, OSError):
+    except (AudioError, OSError, PlatformError):
         return None
 
 

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
@@ -15,11 +17,11 @@ from PIL import Image
 from asit_core.spectrogram import LogMelConfig
 from asit_core.waveform import load_waveform
 from asit_platform.cli import main
-from asit_platform.data.dataset import DatasetInfo
+from asit_platform.data.dataset import CLIPS_FILE, DatasetInfo
 from asit_platform.data.prepare import PrepareOptions, prepare
 from asit_platform.data.readers.esc50 import read_esc50
 from asit_platform.data.show import Durations, Example, Fold, Overview, look_at
-from asit_platform.data.show_media import sound_mp3, spectrogram_png
+from asit_platform.data.show_media import file_sound, sound_mp3, spectrogram_png
 from asit_platform.data.show_page import render
 from asit_platform.data.summary import summary_lines
 from asit_platform.errors import PlatformError
@@ -114,6 +116,28 @@ def test_the_page_needs_nothing_but_itself(overview: Overview, built_once: Path)
     assert {"script", "link", "iframe", "form"}.isdisjoint(TAGS.findall(page))
     assert _decoded(page, "image/png") == [example.picture for example in overview.examples]
     assert _decoded(page, "audio/mpeg") == [example.sound for example in overview.examples]
+
+
+GONE = (
+    "ftp://host/sound.wav",  # no place that is known
+    "s3://name:password@bucket/sound.wav",
+    "s3://bucket/sound.wav?nonsense=1",  # a bucket that cannot be reached
+)
+
+
+@pytest.mark.parametrize("path", GONE)
+def test_a_sound_that_cannot_be_reached_is_none(path: str) -> None:
+    assert file_sound(path, start_s=0.0, stop_s=None, rate_hz=16000) is None
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("path", GONE)
+def test_sounds_that_cannot_be_reached_are_said_to_be_gone(built: Path, path: str) -> None:
+    clips = pq.read_table(built / CLIPS_FILE)
+    column = clips.column_names.index("path")
+    paths = pa.array([path] * len(clips), pa.string())
+    pq.write_table(clips.set_column(column, "path", paths), built / CLIPS_FILE)
+    assert _page(look_at(built)).count("its sound file is no longer where it was") == 20
 
 
 @pytest.mark.ray
