@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,9 @@ from asit_platform.storage import Place
 _THREADS = 4  # each holds one shard in memory
 _SAMPLE_BYTES = 2  # float16 and int16 alike
 _LISTED = ["clip_id", "labels", "fold", "source", "num_frames"]
+_LIST_SCHEMA = pa.schema(
+    [*(shard_schema("log_mel").field(name) for name in _LISTED), ("shard", pa.string())]
+)
 
 
 class CheckReport(NamedTuple):
@@ -62,14 +66,15 @@ def check_dataset(
     """
     info = DatasetInfo.read(folder)
     listed = _read_listed(info)
-    by_shard = _by_shard(listed)
+    list_faults = list(_list_faults(info, listed.schema))
+    by_shard = {} if list_faults else _by_shard(listed)
 
     def check(shard: Shard) -> list[str]:
         place = info.folder / shard.file
-        clips = by_shard.get(shard.file, listed.slice(0, 0))
+        clips = None if list_faults else by_shard.get(shard.file, listed.slice(0, 0))
         return [f"{place}: {fault}" for fault in _shard_faults(info, shard, clips)]
 
-    faults = list(_dataset_faults(info, listed))
+    faults = [*list_faults, *_dataset_faults(info, listed)]
     with ThreadPoolExecutor(_THREADS) as pool:
         for done, found in enumerate(pool.map(check, info.shards), start=1):
             faults += found
@@ -81,21 +86,34 @@ def _read_listed(info: DatasetInfo) -> pa.Table:
     place = info.folder / CLIPS_FILE
     try:
         with place.open_input() as file:
-            return pq.read_table(file, columns=[*_LISTED, "shard"])
+            return pq.read_table(file, columns=_LIST_SCHEMA.names)
     except (pa.ArrowException, OSError) as error:
         raise PlatformError(
             f"{place}: must be readable, but {_one_line(error)}; {REMEDY}"
         ) from error
 
 
+def _list_faults(info: DatasetInfo, schema: pa.Schema) -> Iterator[str]:
+    """Columns that are missing or of another type: without them no shard can be compared."""
+    got = []
+    for field in _LIST_SCHEMA:
+        if field.name not in schema.names:
+            got.append(f"no {field.name}")
+        elif (found := schema.field(field.name).type) != field.type:
+            got.append(f"{field.name} {found}")
+    if got:
+        place = info.folder / CLIPS_FILE
+        yield f"{place}: columns must be {_columns(_LIST_SCHEMA)}, but got {', '.join(got)}"
+
+
 def _by_shard(listed: pa.Table) -> dict[str, pa.Table]:
     """Rows of each shard, in their order; without a search for each."""
-    shards = listed["shard"].combine_chunks().dictionary_encode()
+    shards = pc.fill_null(listed["shard"], "").combine_chunks().dictionary_encode()
     number = shards.indices.to_numpy()
     order = np.argsort(number, kind="stable")
-    edges = np.searchsorted(number[order], np.arange(1, len(shards.dictionary)))
-    parts = np.split(order, edges)
     files = shards.dictionary.to_pylist()
+    edges = np.searchsorted(number[order], np.arange(len(files) + 1))
+    parts = (order[start:stop] for start, stop in pairwise(edges))
     return {file: listed.take(pa.array(part)) for file, part in zip(files, parts, strict=True)}
 
 
@@ -109,8 +127,11 @@ def _dataset_faults(info: DatasetInfo, listed: pa.Table) -> Iterator[str]:
         yield f"{place}: fingerprint must be {found}, of its shards, but got {info.fingerprint}"
 
 
-def _shard_faults(info: DatasetInfo, shard: Shard, listed: pa.Table) -> Iterator[str]:
-    """Faults of one shard; those that make others meaningless end the list."""
+def _shard_faults(info: DatasetInfo, shard: Shard, listed: pa.Table | None) -> Iterator[str]:
+    """Faults of one shard; those that make others meaningless end the list.
+
+    Without `listed`, its clips are compared with nothing.
+    """
     try:
         content = (info.folder / shard.file).read_bytes()
     except FileNotFoundError:
@@ -133,24 +154,37 @@ def _shard_faults(info: DatasetInfo, shard: Shard, listed: pa.Table) -> Iterator
         yield f"columns must be {_columns(schema)}, but got {_columns(table.schema)}"
         return
     yield from _metadata_faults(info, shard, table.schema.metadata or {})
-    yield from _row_faults(shard, table, listed)
+    if empty := [name for name in table.column_names if table[name].null_count]:
+        count = table[empty[0]].null_count
+        yield f"{empty[0]} must have a value for every clip, but has none for {count}"
+        return
+    if len(table) != shard.num_rows:
+        yield f"must hold {shard.num_rows} clips, but holds {len(table)}"
+    if listed is not None:
+        yield from _row_faults(table, listed)
     yield from _value_faults(info, table)
 
 
 def _metadata_faults(
     info: DatasetInfo, shard: Shard, metadata: dict[bytes, bytes]
 ) -> Iterator[str]:
-    fingerprint = metadata.get(FINGERPRINT_KEY, b"none").decode()
+    fingerprint = metadata.get(FINGERPRINT_KEY, b"none").decode(errors="replace")
     if fingerprint != shard.fingerprint:
         yield f"fingerprint must be {shard.fingerprint}, but got {fingerprint} (stale)"
-    front_end = json.loads(metadata.get(FRONT_END_KEY, b"null"))
+    front_end = _decoded(metadata.get(FRONT_END_KEY, b"null"))
     if front_end != dict(info.front_end):
         yield f"front end must be that of the dataset, but got {front_end}"
 
 
-def _row_faults(shard: Shard, table: pa.Table, listed: pa.Table) -> Iterator[str]:
-    if len(table) != shard.num_rows:
-        yield f"must hold {shard.num_rows} clips, but holds {len(table)}"
+def _decoded(text: bytes) -> object:
+    """What JSON says; what is none, as it stands there."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return repr(text.decode(errors="replace"))
+
+
+def _row_faults(table: pa.Table, listed: pa.Table) -> Iterator[str]:
     table = table.sort_by("clip_id")
     if table["clip_id"].to_pylist() != listed["clip_id"].to_pylist():
         yield f"clips must be those that {CLIPS_FILE} lists for it, but they are not"

@@ -47,6 +47,10 @@ def _with(table: pa.Table, name: str, values: list[Any]) -> pa.Table:
     return table.set_column(table.column_names.index(name), field, column)
 
 
+def _with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, column)
+
+
 def _with_value(value: float, *rows: int) -> Change:
     def change(table: pa.Table) -> pa.Table:
         held = table["log_mel"].to_pylist()
@@ -121,7 +125,14 @@ def test_all_faults_are_found_in_one_run(built: Path, capsys: pytest.CaptureFixt
         (lambda table: table.slice(1), r"clips must be those that clips\.parquet lists"),
         (lambda table: table.drop_columns(["source"]), "columns must be clip_id string, labels"),
         (_replace_metadata(FINGERPRINT_KEY, b"old"), r"fingerprint must be \w+, but got old"),
+        (_replace_metadata(FINGERPRINT_KEY, b"\xff"), r"fingerprint must be \w+, but got "),
         (_replace_metadata(FRONT_END_KEY, b"{}"), r"front end must be .*, but got \{\}"),
+        (_replace_metadata(FRONT_END_KEY, b"{"), r"front end must be .*, but got '\{'"),
+        (_replace_metadata(FRONT_END_KEY, b"\xff"), r"front end must be .*, but got '"),
+        (
+            lambda table: _with(table, "log_mel", [None, *table["log_mel"].to_pylist()[1:]]),
+            "log_mel must have a value for every clip, but has none for 1",
+        ),
     ],
 )
 def test_a_shard_that_was_written_wrong_is_told_apart_from_a_damaged_one(
@@ -145,6 +156,31 @@ def test_lists_that_disagree_are_faults(built: Path) -> None:
     (built / DATASET_FILE).write_text(json.dumps({**raw, "fingerprint": "other"}))
     (fault,) = _faults(built)
     assert re.search(r"fingerprint must be \w+, of its shards, but got other", fault)
+
+
+@pytest.mark.ray
+def test_a_list_that_is_none_is_a_fault(built: Path) -> None:
+    clips = pq.read_table(built / CLIPS_FILE)
+    pq.write_table(clips.slice(0, 0), built / CLIPS_FILE)
+    listed, *shards = _faults(built)
+    assert listed.endswith("clips.parquet: must list 60 clips, but lists 0")
+    assert len(shards) == 5
+    assert all("clips must be those that" in fault for fault in shards)
+    numbers = pa.array(range(len(clips)), pa.int64())
+    for damaged, got in (
+        (clips.drop_columns(["shard"]), "no shard"),
+        (clips.drop_columns(["clip_id", "fold"]), "no clip_id, no fold"),
+        (_with_column(clips, "shard", numbers), "shard int64"),
+    ):
+        pq.write_table(damaged, built / CLIPS_FILE)
+        (fault,) = _faults(built)
+        assert "clips.parquet: columns must be clip_id string, labels list" in fault
+        assert fault.endswith(f", shard string, but got {got}")
+    _first_shard(built).unlink()  # the shards are looked at all the same
+    assert len(_faults(built)) == 2
+    empty = _with_column(clips, "shard", pa.nulls(len(clips), pa.string()))
+    pq.write_table(empty, built / CLIPS_FILE)
+    assert len(_faults(built)) == 5
 
 
 @pytest.mark.ray
