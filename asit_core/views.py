@@ -66,7 +66,7 @@ def make_views(
 
     Args:
         log_mel_BTF: Log-mels of whole clips, padded to one length.
-        num_frames_B: Valid frames of each clip, at least 1.
+        num_frames_B: Valid frames of each clip, at least 1; on the CPU: it is read here.
         clip_ids: Names of the clips.
         config: What to draw.
         seed: The trial's seed.
