@@ -21,7 +21,11 @@ from asit_platform.data.ray_data import explain_no_progress, ray_data_context
 from asit_platform.storage import Place
 
 BLOCKS_AHEAD = 4
+# Ray Data sets up all tasks of a run before the first; 4,000 shards are 256,000 clips.
+PIECES_A_RUN = 4000
 _POLL_S = 0.1
+# Ray Data's current settings are those of all threads.
+_settings_lock = threading.Lock()
 
 
 class Piece(NamedTuple):
@@ -38,8 +42,9 @@ class Piece(NamedTuple):
 
 def read_into_memory(info: DatasetInfo, shards: Sequence[str]) -> list[Any]:
     """Read whole shards; what comes back refers to blocks in the object store."""
-    with ray_data_context(runs_through=True), explain_no_progress():
-        return _dataset(info, [Piece(shard) for shard in shards]).materialize().to_arrow_refs()
+    pieces = [Piece(shard) for shard in shards]
+    with explain_no_progress():
+        return _dataset(info, pieces, runs_through=True).materialize().to_arrow_refs()
 
 
 class ShardReading:
@@ -58,11 +63,8 @@ class ShardReading:
         """
         self._blocks: queue.Queue[Any] = queue.Queue(max(BLOCKS_AHEAD, blocks_ahead))
         self._stopped = threading.Event()
-        with ray_data_context(runs_through=False):
-            dataset = _dataset(info, pieces)
-        threading.Thread(
-            target=_read_ahead, args=(dataset, self._blocks, self._stopped), daemon=True
-        ).start()
+        arguments = (info, pieces, self._blocks, self._stopped)
+        threading.Thread(target=_read_ahead, args=arguments, daemon=True).start()
 
     def __iter__(self) -> Iterator[pa.Table]:
         """The tables; an error of the reading is raised here."""
@@ -80,7 +82,10 @@ class ShardReading:
 
 
 def _read_ahead(
-    dataset: ray.data.Dataset, blocks: queue.Queue[Any], stopped: threading.Event
+    info: DatasetInfo,
+    pieces: Sequence[Piece],
+    blocks: queue.Queue[Any],
+    stopped: threading.Event,
 ) -> None:
     # a function, not a method: a thread that held its reading would keep it from being collected
     def put(block: Any) -> bool:
@@ -93,9 +98,12 @@ def _read_ahead(
         return False
 
     try:
-        for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            if not put(block):
-                return
+        for first in range(0, len(pieces), PIECES_A_RUN):
+            run = pieces[first : first + PIECES_A_RUN]
+            dataset = _dataset(info, run, runs_through=False)
+            for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+                if not put(block):
+                    return
         put(None)
     except BaseException as error:
         put(error)
@@ -129,8 +137,9 @@ class _Shards(Datasource):
         return self._tasks
 
 
-def _dataset(info: DatasetInfo, pieces: Sequence[Piece]) -> ray.data.Dataset:
-    return ray.data.read_datasource(_Shards(info, pieces), override_num_blocks=len(pieces))
+def _dataset(info: DatasetInfo, pieces: Sequence[Piece], *, runs_through: bool) -> ray.data.Dataset:
+    with _settings_lock, ray_data_context(runs_through=runs_through):
+        return ray.data.read_datasource(_Shards(info, pieces), override_num_blocks=len(pieces))
 
 
 def _read_piece(folder: Place, piece: Piece, content: str) -> list[pa.Table]:

@@ -10,7 +10,7 @@ import torch
 
 from asit_platform.data.source import ClipSource
 from asit_platform.data.stream import ClipBatch, ClipStream, read_all
-from asit_platform.data.streaming import step_rows
+from asit_platform.data.streaming import shard_reading, step_rows
 from asit_platform.data.streaming.shard_reading import Piece, ShardReading
 from asit_platform.errors import PlatformError
 
@@ -53,6 +53,13 @@ def test_streamed_equals_in_memory(held: ClipSource, streamed: ClipSource) -> No
         one, other = stream(held, **settings), stream(streamed, **settings)
         assert one.steps_per_epoch == 320 // settings.get("batch_size", 16)
         assert_same(one.epoch(3), other.epoch(3))
+
+
+def test_a_long_epoch_is_read_in_several_runs(
+    held: ClipSource, streamed: ClipSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_reading, "PIECES_A_RUN", 15)
+    assert_same(stream(held).epoch(0), stream(streamed).epoch(0))
 
 
 def test_workers_share_the_batches_of_one(held: ClipSource, streamed: ClipSource) -> None:
