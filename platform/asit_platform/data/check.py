@@ -86,7 +86,7 @@ def _read_listed(info: DatasetInfo) -> pa.Table:
     place = info.folder / CLIPS_FILE
     try:
         with place.open_input() as file:
-            return pq.read_table(file, columns=_LIST_SCHEMA.names)
+            return pq.ParquetFile(file).read(columns=_LIST_SCHEMA.names)
     except (pa.ArrowException, OSError) as error:
         raise PlatformError(
             f"{place}: must be readable, but {_one_line(error)}; {REMEDY}"
