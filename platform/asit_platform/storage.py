@@ -24,6 +24,7 @@ from asit_platform.errors import PlatformError
 from asit_platform.whole_files import replacing, write_whole
 
 _REMOTE = re.compile(r"(?P<scheme>s3|gs|gcs)://(?P<path>[^?]*)(?P<query>\?\w+=[^?]*)?")
+_REMOTE_START = re.compile(r"(s3|gs|gcs)://")
 _SCHEME = re.compile(r"[a-zA-Z][\w+.-]+://")
 
 
@@ -64,7 +65,13 @@ class Place:
         return self.name_as_given
 
     def __truediv__(self, name: str) -> "Place":
-        """A file or folder inside."""
+        """A file or folder inside.
+
+        Raises:
+            PlatformError: If the name of a file in a bucket holds a question mark.
+        """
+        if not self.is_local and "?" in name:
+            raise _no_question_mark(f"{self._split()[0]}/{name}")
         head, query = self._split()
         return Place(f"{head.rstrip('/') if head != '/' else ''}/{name}{query}")
 
@@ -114,7 +121,8 @@ class Place:
         """Its name in that file system."""
         if self.is_local:
             return self.name_as_given
-        return self._split()[0].partition("://")[2].rpartition("@")[2].rstrip("/")
+        bucket, slash, key = self._split()[0].partition("://")[2].partition("/")
+        return f"{bucket.rpartition('@')[2]}{slash}{key}".rstrip("/")
 
     def absolute(self) -> "Place":
         """The same place for a process with another working directory."""
@@ -251,6 +259,8 @@ def _stat_local(path: Path) -> FileStat | None:
 
 def _check_remote(name: str) -> None:
     match = _REMOTE.fullmatch(name)
+    if match is None and _REMOTE_START.match(name):
+        raise _no_question_mark(name)
     if match is None:
         raise PlatformError(
             f"{name}: must be a local path or begin with file:, s3:// or gs://; correct it"
@@ -260,6 +270,13 @@ def _check_remote(name: str) -> None:
             f"{match['scheme']}://...: must hold no key or password, but it does; set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile, instead"
         )
+
+
+def _no_question_mark(name: str) -> PlatformError:
+    return PlatformError(
+        f"{name}: must hold no question mark but before settings such as "
+        "?endpoint_override=host:port, which follow one in a URL; rename the file"
+    )
 
 
 _LOCAL = fs.LocalFileSystem()

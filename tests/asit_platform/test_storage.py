@@ -89,6 +89,7 @@ def test_time_of_change(tmp_path: Path) -> None:
         ("s3://b/k", "s3://b/k/x", "s3://b", "b/k"),
         ("gs://b/k/", "gs://b/k/x", "gs://b", "b/k"),
         ("s3://b", "s3://b/x", "s3://b", "b"),
+        ("s3://user@b/a@b/c@d", "s3://user@b/a@b/c@d/x", "s3://user@b/a@b", "b/a@b/c@d"),
         (f"s3://b/k{QUERY}", f"s3://b/k/x{QUERY}", f"s3://b{QUERY}", "b/k"),
     ],
 )
@@ -119,6 +120,23 @@ def test_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_schemes(name: str) -> None:
     with pytest.raises(PlatformError, match=rf"^{name}: must be a local path or begin with file:"):
         Place.of(name)
+
+
+@pytest.mark.parametrize("name", ["a@b.wav", "a#b.wav", "a%20b.wav", "a b@c%.wav", "@"])
+def test_odd_keys_are_what_they_say(bucket_url: str, name: str) -> None:
+    folder = Place.of(bucket_url) / "od@d"
+    (folder / name).write_whole(name)
+    found = [place for place in folder.iterdir() if place.name == name]
+    assert [place.read_text() for place in found] == [name]
+    assert Place.of(str(found[0])) == found[0]
+
+
+def test_keys_with_a_question_mark_are_refused_in_one_line() -> None:
+    for name in ("s3://b/what?.wav", "s3://b/a?b.wav?region=x"):
+        with pytest.raises(PlatformError, match=r"must hold no question mark but .*; rename"):
+            Place.of(name)
+    with pytest.raises(PlatformError, match=r"^s3://b/k/what\?\.wav: must hold no question mark"):
+        _ = Place.of(f"s3://b/k{QUERY}") / "what?.wav"
 
 
 def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from asit_platform.data.dataset import MANIFEST_FILE
-from asit_platform.data.listing import Clip, Listing
+from asit_platform.data.listing import Clip, Listing, check_counts
 from asit_platform.errors import PlatformError
 from asit_platform.storage import Place
 
@@ -69,8 +69,9 @@ def checked(where: object, listing: Listing, clips: pa.Table) -> Manifest:
         clips: Columns of `MANIFEST_SCHEMA`.
 
     Raises:
-        PlatformError: If there is no clip, a value is missing, two clips share an id, or a label
-            is not in the vocabulary.
+        PlatformError: If there is no clip, a value is missing, two clips share an id, a path is
+            of a kind that cannot be read, a clip ends before it begins, a fold is negative, or a
+            label is not in the vocabulary or has one clip.
     """
     if not len(clips):
         raise PlatformError(f"{where}: must list at least one clip, but lists none")
@@ -84,6 +85,9 @@ def checked(where: object, listing: Listing, clips: pa.Table) -> Manifest:
     if not _is_sorted(clips["clip_id"]):  # a reader's are, and a second table of them is large
         clips = clips.sort_by("clip_id").combine_chunks()
     _check_unique(where, clips["clip_id"])
+    _check_paths(where, clips["path"])
+    _check_times(where, clips)
+    _check_folds(where, clips["fold"])
     _check_vocabulary(where, listing, clips)
     return Manifest(listing=listing, clips=clips)
 
@@ -151,7 +155,44 @@ def _check_unique(where: object, clip_ids: pa.ChunkedArray) -> None:
         )
 
 
+def _check_paths(where: object, paths: pa.ChunkedArray) -> None:
+    is_url = pc.call_function("match_substring", [paths], pc.MatchSubstringOptions("://"))
+    for path in paths.filter(is_url).to_pylist():
+        try:
+            Place.of(path)
+        except PlatformError as error:
+            raise PlatformError(f"{where}: path {error}") from error
+
+
+def _check_times(where: object, clips: pa.Table) -> None:
+    start_s = clips["start_s"].to_numpy()
+    stop_s = clips["stop_s"].to_numpy()  # null becomes NaN
+    is_given = clips["stop_s"].is_valid().to_numpy()
+    good_start = np.isfinite(start_s) & (start_s >= 0)
+    good = good_start & (~is_given | (np.isfinite(stop_s) & (stop_s > start_s)))
+    if not good.all():
+        row = int(np.argmin(good))
+        clip = clips.slice(row, 1).to_pylist()[0]
+        raise PlatformError(
+            f"{where}: start_s must be finite and >= 0, and stop_s finite and greater, or left "
+            f"out for the end of the file, but {clip['clip_id']!r} has {clip['start_s']} and "
+            f"{clip['stop_s']}; correct them"
+        )
+
+
+def _check_folds(where: object, folds: pa.ChunkedArray) -> None:
+    lowest = int(folds.to_numpy().min())
+    if lowest < 0:
+        raise PlatformError(f"{where}: fold must be >= 0, but got {lowest}; number the folds anew")
+
+
 def _check_vocabulary(where: object, listing: Listing, clips: pa.Table) -> None:
+    num_missing = clips["labels"].combine_chunks().flatten().null_count
+    if num_missing:
+        raise PlatformError(
+            f"{where}: labels must be numbers, but {num_missing} inside the lists are null; fill "
+            "them in or take them out"
+        )
     labels = label_numbers(clips)
     num_labels = len(listing.label_names)
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_labels:
@@ -170,3 +211,6 @@ def _check_vocabulary(where: object, listing: Listing, clips: pa.Table) -> None:
             f"{where}: each clip must have {rule}, but {clips['clip_id'][row].as_py()!r} has "
             f"{counts[row]}; correct its labels"
         )
+    if listing.label_kind == "single":
+        per_label = np.bincount(labels, minlength=num_labels).tolist()
+        check_counts(where, dict(enumerate(per_label)), listing.label_names)

@@ -29,6 +29,7 @@ from asit_platform.data.shard_file import (
 from asit_platform.data.shard_report import SILENCE_REASON, ClipOutcome, ShardReport
 from asit_platform.data.shard_reuse import BuiltShard, find_built
 from asit_platform.data.sound_file import NOTHING_READ, Sound, decode, read_bytes
+from asit_platform.errors import PlatformError
 from asit_platform.storage import Place
 
 ROWS_PER_GROUP = 32
@@ -49,9 +50,11 @@ def build_block(block: pa.Table, *, out: str, options: PrepareOptions) -> pa.Tab
         if built is None:
             built = _build(folder, file, clips, options)
         answer |= {"shard": asdict(built.shard), "report": built.report.to_json()}
+    # told by report: an exception would come back wrapped in a worker's traceback
     except OSError as error:
-        # told by report: an exception would come back wrapped in a worker's traceback
         answer["error"] = str(not_writable(folder, error))
+    except PlatformError as error:
+        answer["error"] = str(error)
     return pa.table({"answer": [json.dumps(answer)]})
 
 

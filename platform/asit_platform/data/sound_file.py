@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from asit_core.spectrogram import LogMel
-from asit_core.waveform import AudioError, is_digital_silence, load_waveform
+from asit_core.waveform import AudioError, check_waveform, is_digital_silence, load_waveform
 from asit_platform.data.fold_statistics import FoldStatistics
 from asit_platform.data.listing import Content
 from asit_platform.data.shard_report import UNREADABLE
@@ -91,9 +91,7 @@ def decode(
         AudioError: If the clip is unusable.
     """
     rate_hz = log_mel.config.sample_rate_hz
-    waveform_S = load_waveform(
-        file, sample_rate_hz=rate_hz, start_s=clip["start_s"], stop_s=clip["stop_s"]
-    )
+    waveform_S = _load(file, clip, rate_hz=rate_hz)
     if log_mel.num_frames(len(waveform_S)) == 0:
         raise AudioError(
             f"must last at least one frame ({log_mel.config.frame_length_ms:g} ms), "
@@ -103,6 +101,8 @@ def decode(
     if samples_S is not None:  # statistics are of what a stream will see
         waveform_S = torch.from_numpy(samples_S.astype(np.float32) / _FULL_SCALE)
     log_mel_TF = log_mel(waveform_S[None])[0].numpy().astype(np.float16)
+    if not np.isfinite(log_mel_TF).all():  # one such clip would be the mean of the whole set
+        raise AudioError("log-mels must be finite, but are not; record it again")
     return Sound(
         values=log_mel_TF if samples_S is None else samples_S,
         num_frames=len(log_mel_TF),
@@ -110,6 +110,21 @@ def decode(
         silent=is_digital_silence(waveform_S),
         statistics=_statistics(log_mel_TF),
     )
+
+
+def _load(file: Path | io.BytesIO, clip: Mapping[str, Any], *, rate_hz: int) -> Tensor:
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # told in one line below
+            waveform_S = load_waveform(
+                file, sample_rate_hz=rate_hz, start_s=clip["start_s"], stop_s=clip["stop_s"]
+            )
+    except AudioError:
+        raise
+    except (ValueError, OverflowError, MemoryError) as error:  # a header that says 68e9 samples
+        raise AudioError(
+            f"cannot be decoded as audio ({type(error).__name__}; damaged header?)"
+        ) from error
+    return check_waveform(waveform_S, "samples")
 
 
 def _quantize(waveform_S: Tensor) -> np.ndarray:

@@ -159,6 +159,14 @@ def _headless_wav(path: Path) -> None:
     path.write_bytes(encoded.getvalue()[:20])
 
 
+def _flac_of_68e9_samples(path: Path) -> None:
+    soundfile.write(path, noise(RATE_HZ), RATE_HZ)
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F
+    content[22:26] = b"\xff" * 4
+    path.write_bytes(content)
+
+
 _BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "zero bytes.wav": (lambda path: path.write_bytes(b""), "cannot be decoded as audio"),
     "text.wav": (lambda path: path.write_text("no audio\n" * 50), "cannot be decoded as audio"),
@@ -172,6 +180,15 @@ _BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: soundfile.write(path, np.full(RATE_HZ, np.nan), RATE_HZ, subtype="FLOAT"),
         "samples must be finite",
     ),
+    "loud.wav": (
+        lambda path: soundfile.write(path, np.r_[noise(8000), 1e25], RATE_HZ, subtype="FLOAT"),
+        "samples must be scaled to [-1, 1], but got a peak of 1e+25",
+    ),
+    "overflow.wav": (
+        lambda path: soundfile.write(path, np.full((99, 2), 3e38), RATE_HZ, subtype="FLOAT"),
+        "samples must be finite",
+    ),
+    "length.flac": (_flac_of_68e9_samples, "cannot be decoded as audio"),
     "zeros.wav": (lambda path: soundfile.write(path, np.zeros(8000), RATE_HZ), "digital silence"),
     "a folder.wav": (Path.mkdir, "is not a file"),
     "loop.wav": (lambda path: path.symlink_to(path), "is not a file"),
@@ -200,6 +217,7 @@ def test_broken_files_are_told_from_odd_ones(tmp_path: Path, options: PrepareOpt
     rows = [make_row(sounds / name) for name in (*_BROKEN, *_USABLE)]
     shard, report = build(tmp_path, rows, options)
     assert shard.num_rows == len(_USABLE)
+    assert np.isfinite([report.statistics.mean, report.statistics.m2]).all()
     assert pq.read_table(tmp_path / FILE)["clip_id"].to_pylist() == list(_USABLE)
     for (name, (_, reason)), outcome in zip(_BROKEN.items(), report.outcomes, strict=False):
         assert reason in outcome.reason, name
@@ -215,6 +233,23 @@ def test_a_truncated_flac_is_cut_short_or_left_out(tmp_path: Path, options: Prep
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
     _, report = build(tmp_path, [make_row(path)], options)
     assert report.outcomes[0].reason or 0 < report.outcomes[0].duration_s < 4
+
+
+def test_what_the_platform_refuses_in_a_task_is_one_line(
+    tmp_path: Path, options: PrepareOptions
+) -> None:
+    block = pa.Table.from_pylist([make_row("http://h/x.wav")], schema=MANIFEST_SCHEMA)
+    block = block.append_column("file", pa.array([FILE]))
+    answer = json.loads(build_block(block, out=str(tmp_path), options=options)["answer"][0].as_py())
+    assert answer["error"].startswith("http://h/x.wav: must be a local path or begin with file:")
+
+
+def test_a_part_that_is_no_number_is_left_out(tmp_path: Path, options: PrepareOptions) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(RATE_HZ), RATE_HZ)
+    starts = (float("nan"), float("inf"))
+    rows = [make_row(tmp_path / "a.wav", start_s=start_s) for start_s in starts]
+    _, report = build(tmp_path, rows, options)
+    assert [outcome.reason[:25] for outcome in report.outcomes] == ["cannot be decoded as audi"] * 2
 
 
 def test_silence_is_kept_on_request(tmp_path: Path, options: PrepareOptions) -> None:
