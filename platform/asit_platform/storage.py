@@ -29,10 +29,17 @@ _SCHEME = re.compile(r"[a-zA-Z][\w+.-]+://")
 
 
 class FileStat(NamedTuple):
-    """Size in bytes, and time of the last change in nanoseconds since 1970."""
+    """Size in bytes, and times in nanoseconds since 1970.
+
+    Attributes:
+        size: In bytes.
+        mtime_ns: Of the last change, as the file says; a copy may say that of its original.
+        ctime_ns: Of the last change of the file or its name; 0 in a bucket.
+    """
 
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +261,7 @@ def _stat_local(path: Path) -> FileStat | None:
     except OSError:  # a symlink loop too
         return None
     is_file = stat.S_ISREG(status.st_mode)
-    return FileStat(status.st_size, status.st_mtime_ns) if is_file else None
+    return FileStat(status.st_size, status.st_mtime_ns, status.st_ctime_ns) if is_file else None
 
 
 def _check_remote(name: str) -> None:

@@ -7,10 +7,13 @@ of someone else, are never overwritten. One build at a time works in a folder.
 import fcntl
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import IO, Any
+
+import numpy as np
+import pyarrow.compute as pc
 
 from asit_platform.data.dataset import (
     CLIPS_FILE,
@@ -23,6 +26,7 @@ from asit_platform.data.dataset import (
 from asit_platform.data.manifest import HEAD_FIELDS, MANIFEST_SCHEMA, Manifest, write_manifest
 from asit_platform.data.manifest_file import read_manifest
 from asit_platform.data.options import PrepareOptions
+from asit_platform.data.shard_file import REMEDY
 from asit_platform.errors import PlatformError
 from asit_platform.storage import Place
 
@@ -69,6 +73,10 @@ def _lock(out: Place, file: IO[str]) -> None:
             f"{out}: --out must not be in use, but another build is running there; wait for it, "
             "stop it, or choose another --out"
         ) from None
+    except OSError as error:
+        raise PlatformError(
+            f"{out}: --out must be on a file system with locks, but {error}; choose another"
+        ) from error
 
 
 def finished_build(
@@ -80,11 +88,16 @@ def finished_build(
         What lies there if it came from the same origin; None if there is no finished build.
 
     Raises:
-        PlatformError: If it holds another dataset.
+        PlatformError: If it holds another dataset, or one of another version of the program.
     """
     if not (out / DATASET_FILE).is_file():
         return None
-    info = DatasetInfo.read(out)
+    try:
+        info = DatasetInfo.read(out)
+    except PlatformError as error:
+        if (out / MANIFEST_FILE).is_file() and not _foreign(out):
+            return None  # damaged; the manifest says whether it is the same dataset
+        raise _not_readable(out, error) from error
     front_end = {**asdict(options.front_end), "content": options.content}
     differences = "; ".join(
         text
@@ -104,8 +117,19 @@ def info_origin(origin: Mapping[str, Any], options: PrepareOptions) -> dict[str,
     return {**_to_json(origin), "keep_silent": options.keep_silent}
 
 
-def agree_on_manifest(out: Place, manifest: Manifest) -> None:
+def agree_on_manifest(
+    out: Place,
+    manifest: Manifest,
+    *,
+    before_move: Callable[[np.ndarray], None] = lambda is_moved: None,
+) -> None:
     """Write the manifest, or make sure that the one that lies there is of the same data set.
+
+    Args:
+        out: The dataset folder.
+        manifest: What is to be built.
+        before_move: Called with whether a clip's path is another than in the manifest that lies
+            there, before that is replaced.
 
     Raises:
         PlatformError: If it is of another; where the sound files lie may differ.
@@ -113,12 +137,17 @@ def agree_on_manifest(out: Place, manifest: Manifest) -> None:
     """
     place = out / MANIFEST_FILE
     if place.is_file():
-        found = read_manifest(place)
+        try:
+            found = read_manifest(place)
+        except PlatformError as error:
+            raise _not_readable(out, error) from error
         difference = _manifest_difference(found, manifest)
         if difference:
             raise _other_dataset(out, found.listing.name, difference)
         if found.clips["path"].equals(manifest.clips["path"]):
             return
+        is_moved = pc.call_function("not_equal", [found.clips["path"], manifest.clips["path"]])
+        before_move(is_moved.to_numpy())
     write_manifest(out, manifest)
 
 
@@ -144,6 +173,14 @@ def not_writable(out: Place, error: OSError) -> PlatformError:
     """The error to raise where a file cannot be written."""
     return PlatformError(
         f"{out}: --out must be writable, but {error}; choose another or free space"
+    )
+
+
+def _not_readable(out: Place, error: PlatformError) -> PlatformError:
+    reason = str(error).removesuffix(f"; {REMEDY}")
+    return PlatformError(
+        f"{out}: --out must be free or hold a dataset of this version, but {reason}; delete the "
+        "folder or choose another --out"
     )
 
 
@@ -183,7 +220,7 @@ def _check_free(out: Place) -> None:
             raise PlatformError(f"{out}: --out must be a folder, but it is a file")
         if (out / DATASET_FILE).is_file():
             return
-        foreign = [name for name in _names(out) if not _OURS.fullmatch(name)]
+        foreign = _foreign(out)
     except OSError as error:
         raise PlatformError(
             f"{out}: --out must be readable, but {error}; choose another or correct its permissions"
@@ -193,6 +230,10 @@ def _check_free(out: Place) -> None:
             f"{out}: --out must be a new or empty folder, but it holds {foreign[0]!r}"
             f"{' and more' if len(foreign) > 1 else ''}; choose another"
         )
+
+
+def _foreign(out: Place) -> list[str]:
+    return [name for name in _names(out) if not _OURS.fullmatch(name)]
 
 
 def _names(out: Place) -> list[str]:

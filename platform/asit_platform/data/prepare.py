@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from asit_platform.data.out_folder import (
     not_writable,
 )
 from asit_platform.data.shard_file import digest
-from asit_platform.data.shard_reuse import BuiltShard, find_built
+from asit_platform.data.shard_reuse import BuiltShard, find_built, is_of_other_sounds
 from asit_platform.data.shards import ShardPlan, build_shards, plan_shards, planned_clips
 from asit_platform.errors import PlatformError
 from asit_platform.storage import Place
@@ -97,12 +97,13 @@ def plan_build(
     """
     info = finished_build(out, origin=manifest.listing.origin, options=options)
     try:
-        agree_on_manifest(out, manifest)
+        shards = plan_shards(manifest.clips)
+        plan = BuildPlan(manifest, out, options, shards, info)
+        # dropped before the manifest forgets the old paths: a kill in between must not hide it
+        agree_on_manifest(out, manifest, before_move=partial(_drop_moved, plan))
+        return plan if _is_finished(plan, on_progress) else plan._replace(finished=None)
     except OSError as error:
         raise not_writable(out, error) from error
-    shards = plan_shards(manifest.clips)
-    plan = BuildPlan(manifest, out, options, shards, info)
-    return plan if _is_finished(plan, on_progress) else plan._replace(finished=None)
 
 
 def build(plan: BuildPlan, *, on_progress: OnProgress = lambda done, total: None) -> DatasetInfo:
@@ -126,6 +127,21 @@ def build(plan: BuildPlan, *, on_progress: OnProgress = lambda done, total: None
     return DatasetInfo.open(plan.out)
 
 
+def _drop_moved(plan: BuildPlan, is_moved: np.ndarray) -> None:
+    """Remove the shards that were not made from the sounds at their clips' new paths."""
+
+    def is_other(shard: ShardPlan) -> bool:
+        clips = planned_clips(plan.manifest.clips, shard).to_pylist()
+        return is_of_other_sounds(plan.out, shard.file, clips)
+
+    touched = [shard for shard in plan.shards if is_moved[shard.rows].any()]
+    with ThreadPoolExecutor(_CHECK_THREADS) as pool:
+        for shard, drop in zip(touched, pool.map(is_other, touched), strict=True):
+            if drop:
+                (plan.out / DATASET_FILE).unlink(missing_ok=True)
+                (plan.out / shard.file).unlink(missing_ok=True)
+
+
 def _is_finished(plan: BuildPlan, on_progress: OnProgress) -> bool:
     """Whether every shard is as it was written, and what it was made from did not change."""
     if plan.finished is None:
@@ -137,7 +153,10 @@ def _is_finished(plan: BuildPlan, on_progress: OnProgress) -> bool:
         built = find_built(plan.out, shard.file, clips, plan.options)
         if built is None:
             return False
-        return not built.shard.num_rows or built.shard == written.get(shard.file)
+        if not built.shard.num_rows or built.shard == written.get(shard.file):
+            return True
+        (plan.out / shard.file).unlink(missing_ok=True)  # it reads well, but has other bytes
+        return False
 
     with ThreadPoolExecutor(_CHECK_THREADS) as pool:
         for done, is_whole in enumerate(pool.map(is_built, plan.shards), start=1):

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ import pyarrow.parquet as pq
 
 from asit_platform.data.listing import Content
 from asit_platform.errors import PlatformError
-from asit_platform.storage import Place
+from asit_platform.storage import FileStat, Place
 
 FORMAT_VERSION = 2
 SHARD_FOLDER = "shards"
+DIGEST_KEY = b"asit.digest"
 FINGERPRINT_KEY = b"asit.fingerprint"
 FRONT_END_KEY = b"asit.front_end"
 REPORT_KEY = b"asit.report"
@@ -98,6 +100,38 @@ def shard_fingerprint(
             ],
         }
     )
+
+
+def shard_metadata(front_end: Mapping[str, Any], fingerprint: str, report: str) -> dict[bytes, str]:
+    """What a shard says of itself, with a digest: no page checksum covers it."""
+    texts = {
+        FRONT_END_KEY: json.dumps(front_end),
+        FINGERPRINT_KEY: fingerprint,
+        REPORT_KEY: report,
+    }
+    return texts | {DIGEST_KEY: digest(list(texts.values()))}
+
+
+def is_metadata_whole(metadata: Mapping[bytes, bytes]) -> bool:
+    """Whether a shard's metadata are as they were written.
+
+    Raises:
+        KeyError, ValueError: If one is missing or no text.
+    """
+    texts = [metadata[key].decode() for key in (FRONT_END_KEY, FINGERPRINT_KEY, REPORT_KEY)]
+    return metadata[DIGEST_KEY].decode() == digest(texts)
+
+
+@lru_cache(maxsize=1024)
+def source_sha256(place: Place, found: FileStat) -> str:
+    """Content hash of a sound file; many clips may be cut from one, which is read once.
+
+    Args:
+        place: The file.
+        found: Its size and times now; with others, it is another file.
+    """
+    del found
+    return file_sha256(place)
 
 
 def file_sha256(place: Place) -> str:

@@ -18,12 +18,10 @@ from asit_platform.data.fold_statistics import FoldStatistics
 from asit_platform.data.options import PrepareOptions
 from asit_platform.data.out_folder import not_writable
 from asit_platform.data.shard_file import (
-    FINGERPRINT_KEY,
-    FRONT_END_KEY,
-    REPORT_KEY,
     Shard,
     file_sha256,
     shard_fingerprint,
+    shard_metadata,
     shard_schema,
 )
 from asit_platform.data.shard_report import SILENCE_REASON, ClipOutcome, ShardReport
@@ -74,11 +72,7 @@ def _build(
             rows.append(_row(clip, sound, options))
     report = ShardReport(tuple(outcomes), statistics)
     fingerprint = shard_fingerprint(clips, report.content_hashes, **options.identity())
-    metadata = {
-        FRONT_END_KEY: json.dumps(asdict(options.front_end)),
-        FINGERPRINT_KEY: fingerprint,
-        REPORT_KEY: report.to_json(),
-    }
+    metadata = shard_metadata(asdict(options.front_end), fingerprint, report.to_json())
     schema = shard_schema(options.content).with_metadata(metadata)
     num_bytes, sha256 = _write(out / file, pa.Table.from_pylist(rows, schema=schema))
     shard = Shard(

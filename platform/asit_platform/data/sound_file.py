@@ -17,6 +17,7 @@ from asit_core.spectrogram import LogMel
 from asit_core.waveform import AudioError, check_waveform, is_digital_silence, load_waveform
 from asit_platform.data.fold_statistics import FoldStatistics
 from asit_platform.data.listing import Content
+from asit_platform.data.shard_file import source_sha256
 from asit_platform.data.shard_report import UNREADABLE
 from asit_platform.storage import Place
 
@@ -63,11 +64,8 @@ def read_bytes(place: Place) -> SoundBytes:
             content = place.read_bytes()
             sha256 = hashlib.sha256(content).hexdigest()
             return SoundBytes(io.BytesIO(content), sha256, len(content))
-        if not place.local.is_file():
-            raise FileNotFoundError
-        with place.local.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            return SoundBytes(place.local, sha256, file.tell())
+        found = place.stat()
+        return SoundBytes(place.local, source_sha256(place, found), found.size)
     except FileNotFoundError:
         raise AudioError("is not a file; check the path") from None
     except OSError as error:

@@ -1,13 +1,17 @@
 import dataclasses
+import errno
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from asit_core.spectrogram import LogMelConfig
 from asit_platform.data.listing import Clip, Listing
 from asit_platform.data.manifest import Manifest
-from asit_platform.data.out_folder import agree_on_manifest, claimed, clear
+from asit_platform.data.options import PrepareOptions
+from asit_platform.data.out_folder import agree_on_manifest, claimed, clear, finished_build
 from asit_platform.errors import PlatformError
 from asit_platform.storage import Place
 
@@ -26,6 +30,11 @@ LISTING = Listing(
     warnings=(),
     clips=CLIPS,
 )
+
+
+@pytest.fixture
+def options(front_end: LogMelConfig) -> PrepareOptions:
+    return PrepareOptions(front_end=front_end)
 
 
 def test_one_build_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
@@ -107,6 +116,49 @@ def test_the_manifest_of_another_set_is_left(
     other = dataclasses.replace(LISTING, **changes)
     with pytest.raises(PlatformError, match=message):
         agree_on_manifest(out, Manifest.of(other))
+
+
+@pytest.mark.parametrize("content", ['{"version": 1}', "{", "[]"])
+def test_a_dataset_of_another_version_is_left(
+    tmp_path: Path, options: PrepareOptions, content: str
+) -> None:
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(PlatformError, match=r"; delete the folder or choose another --out$") as c:
+        finished_build(Place.of(tmp_path), origin=LISTING.origin, options=options)
+    assert "build the dataset again" not in str(c.value)
+    assert (tmp_path / "dataset.json").read_text() == content
+
+
+def test_a_damaged_dataset_file_beside_a_manifest_is_no_finished_build(
+    tmp_path: Path, options: PrepareOptions
+) -> None:
+    out = Place.of(tmp_path)
+    agree_on_manifest(out, Manifest.of(LISTING))
+    (tmp_path / "dataset.json").write_text("{")
+    assert finished_build(out, origin=LISTING.origin, options=options) is None
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(PlatformError, match="delete the folder or choose another --out"):
+        finished_build(out, origin=LISTING.origin, options=options)
+
+
+def test_a_damaged_manifest_is_left(tmp_path: Path) -> None:
+    (tmp_path / "manifest.parquet").write_text("half")
+    with pytest.raises(PlatformError, match=r"readable parquet file.*; delete the folder or"):
+        agree_on_manifest(Place.of(tmp_path), Manifest.of(LISTING))
+
+
+def test_a_file_system_without_locks_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)  # no such file system can be mounted here
+    with (
+        pytest.raises(PlatformError, match=r"on a file system with locks, but .*No locks"),
+        claimed(Place.of(tmp_path)),
+    ):
+        pass
 
 
 def test_what_a_killed_build_left_is_taken_away(tmp_path: Path) -> None:

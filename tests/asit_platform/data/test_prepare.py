@@ -201,6 +201,37 @@ def test_a_changed_sound_is_read_again(
     assert prepare(read_esc50(esc50), out, options) == again
 
 
+def test_other_sounds_of_the_same_size_elsewhere_are_read(
+    esc50: Path, tmp_path: Path, options: PrepareOptions
+) -> None:
+    other = Path(shutil.copytree(esc50, tmp_path / "other"))
+    swapped = [other / "audio" / name for name in ("2-1001-A-0.wav", "2-1001-A-10.wav")]
+    contents_of = [path.read_bytes() for path in swapped]
+    for path, content in zip(swapped, reversed(contents_of), strict=True):
+        path.write_bytes(content)
+    out = tmp_path / "out"
+    prepare(read_esc50(esc50), out, options)
+    first = inodes(out)
+    prepare(read_esc50(other), out, options)
+    changed = [name for name, inode in inodes(out).items() if inode != first[name]]
+    assert changed == ["fold2-00000.parquet"]
+    prepare(read_esc50(other), tmp_path / "fresh", options)
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_a_finished_shard_with_any_other_byte_is_built_again(
+    esc50: Path, tmp_path: Path, options: PrepareOptions
+) -> None:
+    out = tmp_path / "out"
+    info = prepare(read_esc50(esc50), out, options)
+    before = contents(out)
+    path = out / info.shards[0].file
+    path.write_bytes(path.read_bytes().replace(b"parquet-cpp", b"parquet-cpq"))
+    assert contents(out) != before
+    prepare(read_esc50(esc50), out, options)
+    assert contents(out) == before
+
+
 def test_a_shard_without_a_usable_clip(
     esc50: Path, tmp_path: Path, options: PrepareOptions, break_clip: Break
 ) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -7,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
 from asit_core.spectrogram import LogMelConfig
 from asit_platform.data.manifest import MANIFEST_SCHEMA
 from asit_platform.data.options import PrepareOptions
-from asit_platform.data.shard_reuse import find_built
+from asit_platform.data.shard_reuse import find_built, is_of_other_sounds
 from asit_platform.data.shard_task import build_block
 from asit_platform.storage import Place
 
@@ -119,14 +121,68 @@ def test_other_clips_are_another_shard(
     assert find_built(Place.of(out), FILE, rows[:3], options) is None
 
 
-def test_a_newer_sound_makes_it_stale(out: Path, rows: Rows, options: PrepareOptions) -> None:
-    written_ns = (out / FILE).stat().st_mtime_ns
-    for number in (0, 2):
-        path = Path(rows[number]["path"])
-        os.utime(path, ns=(written_ns + 1, written_ns + 1))
-        assert find_built(Place.of(out), FILE, rows, options) is None
-        os.utime(path, ns=(written_ns, written_ns))
-        assert find_built(Place.of(out), FILE, rows, options) is not None
+@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("mtime_ns", [1, 2**62])
+def test_another_sound_of_the_same_size_makes_it_stale(
+    out: Path, rows: Rows, options: PrepareOptions, number: int, mtime_ns: int
+) -> None:
+    path = Path(rows[number]["path"])
+    whole = path.read_bytes()
+    os.utime(path, ns=(mtime_ns, mtime_ns))
+    assert find_built(Place.of(out), FILE, rows, options) is not None
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    os.utime(path, ns=(mtime_ns, mtime_ns))  # as a copy that keeps its times
+    assert find_built(Place.of(out), FILE, rows, options) is None
+
+
+def test_other_sounds_elsewhere_are_told_by_their_content(
+    out: Path, rows: Rows, tmp_path: Path
+) -> None:
+    assert not is_of_other_sounds(Place.of(out), FILE, rows)
+    (tmp_path / "moved").mkdir()
+    moved = [{**row, "path": str(tmp_path / "moved" / row["clip_id"])} for row in rows]
+    shutil.copy(rows[0]["path"], moved[0]["path"])
+    assert not is_of_other_sounds(Place.of(out), FILE, moved)
+    shutil.copy(rows[0]["path"], moved[1]["path"])  # both are of one size
+    assert is_of_other_sounds(Place.of(out), FILE, moved)
+    (out / FILE).unlink()
+    assert is_of_other_sounds(Place.of(out), FILE, rows)
+
+
+@pytest.mark.parametrize("key", ["asit.fingerprint", "asit.report", "asit.digest"])
+def test_a_shard_that_lacks_what_it_says_of_itself_is_none(
+    out: Path, rows: Rows, options: PrepareOptions, key: str
+) -> None:
+    table = pq.read_table(out / FILE)
+    metadata = {name: text for name, text in table.schema.metadata.items() if name != key.encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), out / FILE, write_page_checksum=True)
+    assert find_built(Place.of(out), FILE, rows, options) is None
+
+
+def test_a_report_with_other_numbers_is_noticed(
+    out: Path, rows: Rows, options: PrepareOptions
+) -> None:
+    table = pq.read_table(out / FILE)
+    raw = json.loads(table.schema.metadata[b"asit.report"])
+    raw["statistics"][1] += 1.0
+    metadata = table.schema.metadata | {b"asit.report": json.dumps(raw).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), out / FILE, write_page_checksum=True)
+    assert find_built(Place.of(out), FILE, rows, options) is None
+
+
+def test_a_damaged_footer_never_ends_in_an_error_or_another_report(
+    out: Path, rows: Rows, options: PrepareOptions
+) -> None:
+    whole = (out / FILE).read_bytes()
+    intact = find_built(Place.of(out), FILE, rows, options)
+    assert intact is not None
+    footer = int.from_bytes(whole[-8:-4], "little") + 8
+    for position in np.linspace(len(whole) - footer, len(whole) - 1, 150).astype(int):
+        damaged = bytearray(whole)
+        damaged[position] ^= 4
+        (out / FILE).write_bytes(damaged)
+        found = find_built(Place.of(out), FILE, rows, options)
+        assert found is None or found.report == intact.report, position
 
 
 def test_a_sound_of_another_size_makes_it_stale(
