@@ -187,12 +187,6 @@ def _check_folds(where: object, folds: pa.ChunkedArray) -> None:
 
 
 def _check_vocabulary(where: object, listing: Listing, clips: pa.Table) -> None:
-    num_missing = clips["labels"].combine_chunks().flatten().null_count
-    if num_missing:
-        raise PlatformError(
-            f"{where}: labels must be numbers, but {num_missing} inside the lists are null; fill "
-            "them in or take them out"
-        )
     labels = label_numbers(clips)
     num_labels = len(listing.label_names)
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_labels:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
@@ -51,6 +52,9 @@ def read_manifest(place: str | Path | Place) -> Manifest:
             f"missing (found: {', '.join(table.column_names) or 'none'})"
         )
     clips = _with_absolute_paths(place, _fill_in(place, table))
+    _check_no_nulls(place, clips)
+    if names is None and LISTING_KEY not in (table.schema.metadata or {}):
+        clips, names = _numbered_anew(clips)
     return checked(place, _head(place, table, clips, names), clips)
 
 
@@ -94,7 +98,7 @@ def _read_csv(file: pa.NativeFile) -> tuple[pa.Table, tuple[str, ...]]:
 
 def _in_order(names: set[str]) -> tuple[str, ...]:
     if all(name.isdecimal() for name in names):
-        return tuple(sorted(names, key=int))
+        return tuple(sorted(names, key=lambda name: (int(name), len(name), name)))
     return tuple(sorted(names))
 
 
@@ -119,6 +123,30 @@ def _cast(place: Place, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedA
             f"{place}: {field.name} must be {field.type}, but got {column.type} "
             f"({' '.join(str(error).split())})"
         ) from error
+
+
+def _check_no_nulls(place: Place, clips: pa.Table) -> None:
+    num_missing = clips["labels"].combine_chunks().flatten().null_count
+    if num_missing:
+        raise PlatformError(
+            f"{place}: labels must be numbers, but {num_missing} inside the lists are null; fill "
+            "them in or take them out"
+        )
+
+
+def _numbered_anew(clips: pa.Table) -> tuple[pa.Table, tuple[str, ...] | None]:
+    """Labels from 0 on without gaps, called by the numbers they had; negative ones are left."""
+    labels = label_numbers(clips)
+    seen, numbers = np.unique(labels, return_inverse=True)
+    nested = clips["labels"].combine_chunks()
+    if nested.null_count or not len(seen) or seen[0] < 0:
+        return clips, None
+    renumbered = pa.ListArray.from_arrays(
+        np.concatenate([[0], np.cumsum(label_counts(clips))]).astype(np.int32),
+        pa.array(numbers.astype(np.int32)),
+    )
+    position = clips.column_names.index("labels")
+    return clips.set_column(position, "labels", renumbered), tuple(str(each) for each in seen)
 
 
 def _with_absolute_paths(place: Place, clips: pa.Table) -> pa.Table:

@@ -1,11 +1,14 @@
 """What a dataset folder holds, for the terminal and for scripts."""
 
 import csv
+import io
 import re
 from collections import Counter
 from typing import Any
 
 from asit_platform.data.dataset import SKIPPED_FILE, DatasetInfo
+from asit_platform.data.shard_file import REMEDY
+from asit_platform.errors import PlatformError
 from asit_platform.words import duration_text, plural
 
 _CONTENT_WORDS = {"log_mel": "log-mels", "waveform": "waveforms"}
@@ -84,5 +87,12 @@ def _reasons(info: DatasetInfo) -> Counter[str]:
     """Clips left out, by the first words of the reason."""
     if not info.skipped:
         return Counter()
-    rows = csv.DictReader((info.folder / SKIPPED_FILE).read_text().splitlines())
-    return Counter(re.split(r"[(,;]", row["reason"])[0].strip() for row in rows)
+    place = info.folder / SKIPPED_FILE
+    try:
+        text = place.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlatformError(f"{place}: must be readable, but {error}; {REMEDY}") from error
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return Counter(
+        re.split(r"[(,;]", row.get("reason") or "no reason given")[0].strip() for row in rows
+    )

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,10 +51,46 @@ def test_columns_that_may_be_left_out(tmp_path: Path) -> None:
 
 def test_labels_that_are_numbers_keep_their_order(tmp_path: Path) -> None:
     path = tmp_path / "numbers.csv"
-    path.write_text("clip_id,path,labels\na,a.wav,10\nb,b.wav,9\nc,c.wav,10\n")
+    path.write_text("clip_id,path,labels\na,a.wav,10\nb,b.wav,9\nc,c.wav,10\nd,d.wav,9\n")
     manifest = read_manifest(path)
     assert (manifest.listing.label_kind, manifest.listing.label_names) == ("single", ("9", "10"))
-    assert manifest.clips["labels"].to_pylist() == [[1], [0], [1]]
+    assert manifest.clips["labels"].to_pylist() == [[1], [0], [1], [0]]
+
+
+def test_numbers_that_are_equal_as_numbers_have_one_order(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.csv"
+    path.write_text("clip_id,path,labels\na,a.wav,001;01;1;02;2;0\n")
+    names = ("0", "1", "01", "001", "2", "02")
+    assert read_manifest(path).listing.label_names == names
+
+
+def test_label_numbers_with_gaps_are_no_labels_without_clips(tmp_path: Path) -> None:
+    table = pa.table(
+        {"path": list("abcd"), "clip_id": list("abcd"), "labels": [[1], [7], [7], [1]]}
+    )
+    pq.write_table(table, tmp_path / "mine.parquet")
+    manifest = read_manifest(tmp_path / "mine.parquet")
+    assert manifest.listing.label_names == ("1", "7")
+    assert manifest.clips["labels"].to_pylist() == [[0], [1], [1], [0]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"labels": [[0, None], [0]]}, "labels must be numbers, but 1 inside the lists are null"),
+        ({"labels": [[-1], [0]]}, r"labels must be in \[0, 1\), the label names, but got -1"),
+        ({"labels": [[0], [1]]}, r"at least 2 usable clips, but got 0 \(1\), 1 \(1\)"),
+        ({"fold": [-1, 1]}, "fold must be >= 0, but got -1"),
+        ({"stop_s": [float("nan"), 1.0]}, "stop_s finite and greater"),
+        ({"path": ["http://h/a.wav", "b"]}, "must be a local path or begin with file:"),
+    ],
+)
+def test_a_parquet_that_will_not_do(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    table = pa.table({"path": ["a", "b"], "clip_id": ["a", "b"], **columns})
+    pq.write_table(table, tmp_path / "m.parquet")
+    with pytest.raises(PlatformError, match=message) as caught:
+        read_manifest(tmp_path / "m.parquet")
+    assert "\n" not in str(caught.value)
 
 
 def test_somebodys_parquet(tmp_path: Path) -> None:
