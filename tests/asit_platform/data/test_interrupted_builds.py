@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from asit_platform.data.synthetic import SyntheticConfig, write_synthetic
 from asit_platform.errors import PlatformError
 from asit_platform.storage import Place
 
-KILLS = 5
+KILLED_AT = (0, 1, 3, 5, 8)  # shards of ten
 
 
 @pytest.fixture
@@ -135,39 +134,47 @@ def test_a_build_killed_five_times_ends_as_an_undisturbed_one(
 ) -> None:
     (tmp_path / "given").mkdir()
     write_manifest(Place.of(tmp_path / "given"), Manifest.of(listing))
-    undisturbed_s = _build(tmp_path, "fresh")
-    random_s = random.Random(0)
-    seen = []
-    for _ in range(KILLS):
-        # Ray's start takes about half of the time, in which nothing is written
-        _build(tmp_path, "out", kill_after_s=random_s.uniform(0.4, 1.0) * undisturbed_s)
-        assert "dataset.json" not in contents(tmp_path / "out") or seen
-        seen.append(len(list((tmp_path / "out").glob("shards/fold*"))))
-    _build(tmp_path, "out")
-    assert max(seen) > 0, "no kill came while shards were written"
+    assert _build(tmp_path, "fresh") == 0
+    assert len(_shards(tmp_path / "fresh")) == 10
+    for num_shards in KILLED_AT:
+        assert _build(tmp_path, "out", kill_at=num_shards) == -signal.SIGKILL
+        assert num_shards <= len(_shards(tmp_path / "out"))
+        assert not (tmp_path / "out" / "dataset.json").exists()
+    assert _build(tmp_path, "out") == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
     DatasetInfo.open(tmp_path / "out").verify()
 
 
-def _build(folder: Path, out: str, *, kill_after_s: float | None = None) -> float:
-    """Run the command; where it is to be killed, wait until what it started is gone too."""
+def _build(folder: Path, out: str, *, kill_at: int | None = None) -> int:
+    """Run the command, and kill it as soon as so many shards are there; its exit code."""
     manifest = str(folder / "given" / "manifest.parquet")
     command = ["data", "shards", manifest, "--out", str(folder / out), "--sample-rate", "16000"]
-    started = time.monotonic()
     environment = {**os.environ, "RAY_ADDRESS": ""}
     process = subprocess.Popen([sys.executable, "-m", "asit_platform", *command], env=environment)
-    try:
-        code = process.wait(kill_after_s)
-    except subprocess.TimeoutExpired:
-        started_by_it = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        _, left = psutil.wait_procs(started_by_it, timeout=60)
-        for each in left:
-            each.kill()
-    else:
-        assert code == 0
-    return time.monotonic() - started
+    if kill_at is None:
+        return process.wait()
+    while process.poll() is None and not _has_come_to(folder / out, kill_at):
+        time.sleep(0.002)
+    return process.returncode if process.returncode is not None else _kill(process)
+
+
+def _has_come_to(out: Path, num_shards: int) -> bool:
+    return (out / "manifest.parquet").exists() and len(_shards(out)) >= num_shards
+
+
+def _kill(process: subprocess.Popen[bytes]) -> int:
+    """Wait until what it started is gone too."""
+    started_by_it = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    code = process.wait()
+    _, left = psutil.wait_procs(started_by_it, timeout=60)
+    for each in left:
+        each.kill()
+    return code
+
+
+def _shards(out: Path) -> list[Path]:
+    return list(out.glob("shards/fold*"))
 
 
 def _ray_workers() -> list[psutil.Process]:
