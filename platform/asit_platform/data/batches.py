@@ -70,7 +70,11 @@ class Prefetcher(Generic[BatchT]):
         Args:
             epoch: Its number, counted from 0.
             first_step: Step to begin with; what only earlier ones need is not read.
+
+        Raises:
+            ValueError: If the epoch has no such step.
         """
+        self._stream.check_first_step(first_step)
         if self._ahead is None or self._due != (epoch, first_step):
             self.close()
             epochs = range(epoch, max(self._num_epochs, epoch + 1))
@@ -138,7 +142,8 @@ class _Ahead:
         self._stopped = threading.Event()
         self._device = device
         arguments = (batches, device, self._ready, self._stopped)
-        threading.Thread(target=_run_ahead, args=arguments, daemon=True).start()
+        self._thread = threading.Thread(target=_run_ahead, args=arguments, daemon=True)
+        self._thread.start()
 
     def take(self) -> Any:
         """The next batch; an error of the thread is raised here."""
@@ -155,8 +160,9 @@ class _Ahead:
         return ready.batch
 
     def close(self) -> None:
-        """End the thread after the batch it works on."""
+        """End the thread after the batch it works on: the next one may write to its buffers."""
         self._stopped.set()
+        self._thread.join()
 
     def __del__(self) -> None:
         self._stopped.set()

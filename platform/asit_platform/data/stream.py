@@ -113,6 +113,9 @@ class ClipStream:
         Args:
             epoch: Its number, counted from 0.
             first_step: Step to begin with; what only earlier ones need is not read.
+
+        Raises:
+            ValueError: If the epoch has no such step.
         """
         for rows in self.rows(epoch, first_step=first_step):
             yield self._collator(rows)
@@ -127,13 +130,17 @@ class ClipStream:
 
         One epoch is kept so, the last.
         """
+        self.check_first_step(first_step)
+        key = (epoch, first_step)
+        if key not in self._prepared:
+            self._prepared = {key: self._open(epoch, first_step)}
+
+    def check_first_step(self, first_step: int) -> None:
+        """Raise ValueError if an epoch cannot begin there."""
         if not 0 <= first_step <= self.steps_per_epoch:
             raise ValueError(
                 f"first_step must be in [0, {self.steps_per_epoch}], but got {first_step}"
             )
-        key = (epoch, first_step)
-        if key not in self._prepared:
-            self._prepared = {key: self._open(epoch, first_step)}
 
     def _open(self, epoch: int, first_step: int) -> "_Epoch":
         """This worker's steps from the first on."""
@@ -164,12 +171,23 @@ def read_all(
     folds: Sequence[int],
     batch_size: int = 64,
     *,
+    rank: int = 0,
+    world_size: int = 1,
     device: torch.device | None = None,
 ) -> Iterator[ClipBatch]:
-    """Every clip of some folds once, shard by shard, whether in memory or streamed."""
+    """Every clip of some folds once, shard by shard, whether in memory or streamed.
+
+    Args:
+        source: Where the clips are.
+        folds: Folds to read.
+        batch_size: Clips of a batch; the last one may have fewer.
+        rank: This worker's number.
+        world_size: Number of workers; each reads its part, and parts may differ by a clip.
+        device: Where batches are put.
+    """
     table = ClipTable(source, folds)
     collator = Collator(source.info, device)
-    order = np.argsort(table.shard_N, kind="stable")
+    order = np.array_split(np.argsort(table.shard_N, kind="stable"), world_size)[rank]
     positions = np.split(order, range(batch_size, len(order), batch_size))
     steps = Steps(positions, [np.zeros_like(part) for part in positions])
     for rows in _Epoch(table, steps, epoch=0):

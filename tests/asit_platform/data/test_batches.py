@@ -78,6 +78,24 @@ def test_it_can_begin_anywhere_and_be_left_anywhere(source: ClipSource) -> None:
     ahead.close()
 
 
+def test_what_an_epoch_left_half_way_began_is_not_written_over(source: ClipSource) -> None:
+    config = ViewsConfig(crop_frames=32)
+    ahead = prefetch_views(stream(source), config, mean=MEAN, std=STD, num_epochs=3)
+    expected = prefetch_views(stream(source), config, mean=MEAN, std=STD, num_epochs=3)
+    wanted = next(expected.epoch(2)).view_VBTF.clone()
+    for _ in range(20):
+        next(ahead.epoch(0))
+        held = next(ahead.epoch(2))
+        time.sleep(0.01)
+        assert torch.equal(held.view_VBTF, wanted)
+
+
+def test_a_step_that_is_not_there_is_refused_at_once(source: ClipSource) -> None:
+    ahead = prefetch_clips(stream(source), num_epochs=1)
+    with pytest.raises(ValueError, match="first_step must be in"):
+        next(ahead.epoch(0, first_step=1000))
+
+
 def test_crops_stay_whole_while_they_are_used(source: ClipSource) -> None:
     config = ViewsConfig(crop_frames=32)
     cutter = ViewCutter(source.info, config, seed=0, mean=MEAN, std=STD, num_buffers=100)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from asit_core.seeding import clip_keys, uniform
 from asit_core.spectrogram import LOG_MEL_FLOOR
-from asit_core.views import _MAX_DRAWS, _SILENCE, ViewsConfig, make_views, normalize
+from asit_core.views import MAX_DRAWS, SILENCE, ViewsConfig, make_views, normalize
 from asit_platform.data.dataset import DatasetInfo
 from asit_platform.data.streaming.collate import Collator
 from asit_platform.data.streaming.rows import ClipRows
@@ -128,7 +128,7 @@ class ViewCutter:
         """Of each clip, how far it is rolled, and where its crop may start."""
         config = self._config
         keys_B = clip_keys(self._seed, "crop", rows.epoch, rows.labels.clip_ids, view)
-        draws = uniform(keys_B, 2 + _MAX_DRAWS)
+        draws = uniform(keys_B, 2 + MAX_DRAWS)
         length_B1 = torch.tensor([len(row_TF) for row_TF in rows.rows])[:, None]
         rolls_B1 = draws[:, :1] < config.roll_probability
         shift_B1 = (draws[:, 1:2] * length_B1).long() * rolls_B1
@@ -167,4 +167,4 @@ def _rolled(row_TF: Tensor, shift: int, start: int, crop_frames: int) -> list[Te
 
 def _is_audible(part_TF: Tensor) -> bool:
     # nearly always the first frame settles it
-    return bool((part_TF[:1] > _SILENCE).any()) or bool((part_TF > _SILENCE).any())
+    return bool((part_TF[:1] > SILENCE).any()) or bool((part_TF > SILENCE).any())

@@ -1,5 +1,6 @@
 """Sets of many shards, where steps draw from lanes: workers, resuming, what is read."""
 
+import threading
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
@@ -129,7 +130,30 @@ def test_an_epoch_left_half_way_ends_its_reading(streamed: ClipSource) -> None:
     begun = clips.epoch(0)
     first = next(begun)
     del begun
+    for thread in threading.enumerate():
+        if "_read_ahead" in thread.name:
+            thread.join(timeout=60)
+            assert not thread.is_alive()
     assert_same([first], [next(clips.epoch(0))])
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "streamed"])
+def test_workers_evaluate_every_clip_once(
+    source: ClipSource, streamed: ClipSource, mode: str
+) -> None:
+    clips = source if mode == "in_memory" else streamed
+    parts = [
+        [
+            clip_id
+            for batch in read_all(clips, [1], 16, rank=rank, world_size=3)
+            for clip_id in batch.clip_ids
+        ]
+        for rank in range(3)
+    ]
+    assert [clip_id for part in parts for clip_id in part] == [
+        clip_id for batch in read_all(clips, [1]) for clip_id in batch.clip_ids
+    ]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_a_shard_of_other_clips_is_named(
