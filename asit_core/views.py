@@ -18,8 +18,8 @@ from asit_core.checks import check_one_of
 from asit_core.seeding import clip_keys, uniform
 from asit_core.spectrogram import LOG_MEL_FLOOR
 
-_MAX_DRAWS = 11  # a silent crop is drawn again at most ten times
-_SILENCE = LOG_MEL_FLOOR + 0.05  # float16 shards round the floor by 0.005
+MAX_DRAWS = 11  # a silent crop is drawn again at most ten times
+SILENCE = LOG_MEL_FLOOR + 0.05  # float16 shards round the floor by 0.005
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +66,7 @@ def make_views(
 
     Args:
         log_mel_BTF: Log-mels of whole clips, padded to one length.
-        num_frames_B: Valid frames of each clip, at least 1.
+        num_frames_B: Valid frames of each clip, at least 1; on the CPU: it is read here.
         clip_ids: Names of the clips.
         config: What to draw.
         seed: The trial's seed.
@@ -81,7 +81,7 @@ def make_views(
     keys_VB = torch.stack(
         [clip_keys(seed, "crop", epoch, clip_ids, view) for view in range(config.num_views)]
     )
-    draws_VBC = uniform(keys_VB.to(log_mel_BTF.device), 2 + _MAX_DRAWS)
+    draws_VBC = uniform(keys_VB.to(log_mel_BTF.device), 2 + MAX_DRAWS)
     views_VBTF = _crop(log_mel_BTF, num_frames_B, draws_VBC, config)
     if int(num_frames_B.min()) < config.crop_frames:
         position_T = torch.arange(config.crop_frames, device=log_mel_BTF.device)
@@ -115,7 +115,7 @@ def _first_audible(
 ) -> Tensor:
     """(V, B, 1): the first of C starts whose crop is not all silence, else the last one."""
     frame_T = torch.arange(log_mel_BTF.shape[1], device=log_mel_BTF.device)
-    audible_BT = (log_mel_BTF.amax(dim=2) > _SILENCE) & (frame_T < length_B1)
+    audible_BT = (log_mel_BTF.amax(dim=2) > SILENCE) & (frame_T < length_B1)
     audible_VBT = audible_BT.expand(len(shift_VB1), -1, -1)
     rolled_VBT = audible_VBT.gather(2, (frame_T - shift_VB1) % length_B1) & (frame_T < length_B1)
     count_VBT = torch.nn.functional.pad(rolled_VBT.long().cumsum(2), (1, 0))

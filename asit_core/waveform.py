@@ -8,6 +8,7 @@ Shape legend: S samples.
 
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -28,19 +29,27 @@ class AudioError(ValueError):
     """Sound that cannot be used; the message is one line, with the path where it is a file."""
 
 
-def load_waveform(path: str | Path, *, sample_rate_hz: int) -> Tensor:
+def load_waveform(
+    path: str | Path | BinaryIO,
+    *,
+    sample_rate_hz: int,
+    start_s: float = 0.0,
+    stop_s: float | None = None,
+) -> Tensor:
     """Decodes a file, averages its channels and resamples it.
 
     Args:
-        path: A wav, flac, ogg or mp3 file (whatever libsndfile decodes).
+        path: A wav, flac, ogg or mp3 file (whatever libsndfile decodes), or one open for reading.
         sample_rate_hz: Rate of the returned samples, in Hz.
+        start_s: Where in the file to begin.
+        stop_s: Where to end; None, or a time past the end, means the end.
 
     Returns:
         Float32 samples of shape (S,), S >= 1; in [-1, 1] for integer formats (averaging keeps the
         range, resampling may overshoot a little); float files keep their own scale.
 
     Raises:
-        AudioError: If the file is missing, cannot be decoded, holds no sample, holds NaN or
+        AudioError: If the file is missing, cannot be decoded, holds no sample there, holds NaN or
             infinity, or has a rate that cannot be brought to `sample_rate_hz`.
         ValueError: If `sample_rate_hz` is not positive.
 
@@ -49,16 +58,18 @@ def load_waveform(path: str | Path, *, sample_rate_hz: int) -> Tensor:
     """
     if sample_rate_hz <= 0:
         raise ValueError(f"sample_rate_hz must be > 0, but got {sample_rate_hz}")
-    samples, native_rate_hz = _decode(Path(path))
-    if samples.shape[0] == 0:
-        raise AudioError(f"{path}: holds no samples; remove the file or record it again")
-    mono = samples.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(mono).all():
-        raise AudioError(f"{path}: samples must be finite, but NaN or infinity was found")
-    waveform = torch.from_numpy(mono)
     try:
+        samples, native_rate_hz = _decode(path, start_s=start_s, stop_s=stop_s)
+        if samples.shape[0] == 0:
+            raise AudioError("holds no samples; remove the file or record it again")
+        mono = samples.mean(axis=1, dtype=np.float32)
+        if not np.isfinite(mono).all():
+            raise AudioError("samples must be finite, but NaN or infinity was found")
+        waveform = torch.from_numpy(mono)
         return resample_waveform(waveform, native_rate_hz, sample_rate_hz=sample_rate_hz)
     except AudioError as error:
+        if not isinstance(path, str | Path):
+            raise
         raise AudioError(f"{path}: {error}") from error
 
 
@@ -133,13 +144,25 @@ def is_digital_silence(waveform: Tensor) -> bool:
     return not bool(waveform.any())
 
 
-def _decode(path: Path) -> tuple[np.ndarray, int]:
-    if not path.is_file():
-        raise AudioError(f"{path}: is not a file; check the path")
+def _decode(
+    file: str | Path | BinaryIO, *, start_s: float, stop_s: float | None
+) -> tuple[np.ndarray, int]:
+    if isinstance(file, str | Path) and not Path(file).is_file():
+        raise AudioError("is not a file; check the path")
     try:
-        return soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(file) as sound:
+            rate_hz, end = sound.samplerate, sound.frames
+            start = round(start_s * rate_hz)
+            stop = end if stop_s is None else min(round(stop_s * rate_hz), end)
+            if 0 < start >= end:
+                raise AudioError(
+                    f"must last longer than {start_s:g} s, where the clip begins, but lasts "
+                    f"{end / rate_hz:g} s"
+                )
+            sound.seek(start)
+            return sound.read(max(0, stop - start), dtype="float32", always_2d=True), rate_hz
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless .raw
-        raise AudioError(f"{path}: cannot be decoded as audio ({_one_line(error)})") from error
+        raise AudioError(f"cannot be decoded as audio ({_reason(error)})") from error
 
 
 def _resample_ratio(native_rate_hz: int, sample_rate_hz: int) -> Fraction:
@@ -153,5 +176,7 @@ def _resample_ratio(native_rate_hz: int, sample_rate_hz: int) -> Fraction:
     return ratio
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _reason(error: Exception) -> str:
+    """In one line and without the path, which whoever prints it knows."""
+    text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return " ".join(text.split())

@@ -81,7 +81,7 @@ class SweepSpec:
     name: str
     question: str
     base: str
-    data: Path
+    data: str
     split: SplitSpec = field(default_factory=SplitSpec)
     transductive: bool = False
     trial: Settings = field(default_factory=dict)

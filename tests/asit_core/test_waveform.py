@@ -1,3 +1,4 @@
+import io
 import math
 
 import numpy as np
@@ -129,3 +130,32 @@ def test_digital_silence_means_every_sample_is_zero():
     quiet = torch.zeros(100)
     quiet[7] = 1e-30
     assert not is_digital_silence(quiet)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_part_of_a_file(tmp_path, suffix):
+    path = tmp_path / f"tone.{suffix}"
+    soundfile.write(path, _tone(rate_hz=16000), 16000)
+    whole = load_waveform(path, sample_rate_hz=16000)
+    part = load_waveform(path, sample_rate_hz=16000, start_s=0.125, stop_s=0.25)
+    assert torch.equal(part, whole[2000:4000])
+    tail = load_waveform(path, sample_rate_hz=16000, start_s=0.4, stop_s=9.0)
+    assert torch.equal(tail, whole[6400:])
+
+
+def test_a_part_that_is_not_there(tmp_path):
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, _tone(rate_hz=16000), 16000)
+    with pytest.raises(AudioError, match=r"tone\.wav: must last longer than 0\.5 s.* lasts 0\.5 s"):
+        load_waveform(path, sample_rate_hz=16000, start_s=0.5)
+    with pytest.raises(AudioError, match="holds no samples"):
+        load_waveform(path, sample_rate_hz=16000, start_s=0.3, stop_s=0.2)
+
+
+def test_an_open_file_is_read_as_one_on_disk(tmp_path):
+    path = tmp_path / "tone.ogg"
+    soundfile.write(path, _tone(rate_hz=16000), 16000)
+    expected = load_waveform(path, sample_rate_hz=8000)
+    assert torch.equal(load_waveform(io.BytesIO(path.read_bytes()), sample_rate_hz=8000), expected)
+    with pytest.raises(AudioError, match=r"^cannot be decoded as audio \(Format not recognised"):
+        load_waveform(io.BytesIO(b"no sound"), sample_rate_hz=8000)

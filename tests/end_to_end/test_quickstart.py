@@ -12,7 +12,7 @@ import pytest
 
 from asit_core.spectrogram import LogMelConfig
 from asit_platform.cluster import start_ray
-from asit_platform.data.cli import build_synthetic
+from asit_platform.data.cli_build import build_synthetic
 from asit_platform.data.prepare import PrepareOptions
 from asit_platform.data.source import ClipSource
 from asit_platform.data.synthetic import SyntheticConfig

@@ -1,81 +1,73 @@
 """`asit data`: make a dataset folder, look at it, check it."""
 
-import json
 import time
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from asit_core.spectrogram import LogMelConfig
-from asit_platform.cluster import start_ray
+from asit_platform.data.cli_build import build_manifest, build_synthetic, print_summary
 from asit_platform.data.dataset import DatasetInfo
-from asit_platform.data.datasets import Listing, read_esc50
-from asit_platform.data.out_folder import AUDIO_FOLDER, clear, finished_build
-from asit_platform.data.prepare import PrepareOptions, build, plan_build
-from asit_platform.data.progress import progress_bar
-from asit_platform.data.synthetic import SyntheticConfig, synthetic_origin, write_synthetic
+from asit_platform.data.get_cli import app as get_app
+from asit_platform.data.inspect_cli import check, show
+from asit_platform.data.listing import Content
+from asit_platform.data.manifest_file import read_manifest
+from asit_platform.data.prepare import PrepareOptions
+from asit_platform.data.prepare_cli import app as prepare_app
+from asit_platform.data.synthetic import SyntheticConfig
 
 app = typer.Typer(
-    help="Make a dataset folder of log-mel shards, and look at one.",
+    help="Make a dataset folder of log-mel or waveform shards, look at one, check one.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-prepare_app = typer.Typer(
-    help="Turn audio files on disk into a dataset folder.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app.add_typer(get_app, name="get")
 app.add_typer(prepare_app, name="prepare")
+app.command()(check)
+app.command()(show)
 
-
-class Subset(StrEnum):
-    """Part of ESC-50."""
-
-    ALL = "all"
-    ESC10 = "esc10"
-
-
-_Out = Annotated[Path, typer.Option(help="Dataset folder to make.", show_default=False)]
+_Out = Annotated[
+    str,
+    typer.Option(
+        help="Dataset folder to make: a path, or an s3:// or gs:// URL.", show_default=False
+    ),
+]
+_SampleRate = Annotated[int, typer.Option(help="Resample to this rate, in Hz.")]
 _NumMels = Annotated[int, typer.Option(help="Mel bins of the spectrogram.")]
+_Content = Annotated[
+    Content, typer.Option(help="What shards hold: spectrograms, or 16-bit samples.")
+]
 _KeepSilent = Annotated[bool, typer.Option("--keep-silent", help="Keep clips of digital silence.")]
 _MaxSkipped = Annotated[float, typer.Option(help="Share of the clips that may be unusable.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 
 
-@prepare_app.callback()
-def _prepare() -> None:
-    """Keep `esc50` a command of its own while it is the only one."""
-
-
-@prepare_app.command("esc50")
-def prepare_esc50(
-    root: Annotated[
-        Path,
-        typer.Option(
-            help="Folder with audio/ and meta/esc50.csv: ESC-50, or the ESC-10 subset of ESC-50; "
-            "wav, ogg, flac or mp3.",
+@app.command()
+def shards(
+    manifest: Annotated[
+        str,
+        typer.Argument(
+            help="A manifest.parquet that `asit data prepare` wrote, or a .parquet or .csv file "
+            "with columns clip_id and path and, as needed, labels, fold, source, start_s, stop_s.",
             show_default=False,
         ),
     ],
     out: _Out,
-    subset: Annotated[Subset, typer.Option(help="Rows of the csv to take.")] = Subset.ALL,
-    sample_rate: Annotated[int, typer.Option(help="Resample to this rate, in Hz.")] = 32000,
+    sample_rate: _SampleRate = 32000,
     num_mels: _NumMels = 128,
+    content: _Content = "log_mel",
     keep_silent: _KeepSilent = False,
     max_skipped: _MaxSkipped = 0.05,
     as_json: _Json = False,
 ) -> None:
-    """Make a dataset folder from ESC-50 or the ESC-10 subset of ESC-50."""
+    """Make a dataset folder from a manifest; run again after an interruption, go on."""
     options = PrepareOptions(
         front_end=LogMelConfig(sample_rate_hz=sample_rate, num_mel_bins=num_mels),
+        content=content,
         keep_silent=keep_silent,
         max_skipped=max_skipped,
     )
-    started = time.monotonic()
-    info = _build(read_esc50(root, subset=subset.value), out, options)
-    _print_summary(info, as_json=as_json, elapsed_s=time.monotonic() - started)
+    build_manifest(read_manifest(manifest), out, options, as_json=as_json)
 
 
 @app.command()
@@ -86,6 +78,7 @@ def synth(
     duration: Annotated[float, typer.Option(help="Seconds of a clip.")] = 1.615,
     sample_rate: Annotated[int, typer.Option(help="Of the sound files, in Hz.")] = 16000,
     num_mels: _NumMels = 64,
+    content: _Content = "log_mel",
     keep_silent: _KeepSilent = False,
     max_skipped: _MaxSkipped = 0.05,
     as_json: _Json = False,
@@ -99,17 +92,20 @@ def synth(
     )
     options = PrepareOptions(
         front_end=LogMelConfig(sample_rate_hz=sample_rate, num_mel_bins=num_mels),
+        content=content,
         keep_silent=keep_silent,
         max_skipped=max_skipped,
     )
     started = time.monotonic()
-    info = build_synthetic(config, out, options)
-    _print_summary(info, as_json=as_json, elapsed_s=time.monotonic() - started)
+    made = build_synthetic(config, out, options)
+    print_summary(made, as_json=as_json, elapsed_s=time.monotonic() - started)
 
 
 @app.command()
 def info(
-    folder: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)],
+    folder: Annotated[
+        str, typer.Argument(help="Dataset folder, or its s3:// or gs:// URL.", show_default=False)
+    ],
     verify: Annotated[
         bool, typer.Option("--verify", help="Also compare the content hash of every shard.")
     ] = False,
@@ -119,63 +115,4 @@ def info(
     opened = DatasetInfo.open(folder)
     if verify:
         opened.verify()
-    _print_summary(opened, as_json=as_json)
-
-
-def build_synthetic(config: SyntheticConfig, out: Path, options: PrepareOptions) -> DatasetInfo:
-    """Make the synthetic set, or find it made already without starting Ray.
-
-    Raises:
-        PlatformError: If `out` holds another dataset, or a file of it is damaged.
-    """
-    found = finished_build(
-        out,
-        origin=synthetic_origin(config),
-        front_end=options.front_end,
-        keep_silent=options.keep_silent,
-    )
-    if found is not None and found.is_whole():
-        return found
-    clear(out)  # says so if the folder cannot be written, before anything is made
-    return _build(write_synthetic(out / AUDIO_FOLDER, config), out, options)
-
-
-def _build(listing: Listing, out: Path, options: PrepareOptions) -> DatasetInfo:
-    plan = plan_build(listing, out, options)
-    if plan.finished is not None:
-        return plan.finished
-    with start_ray(), progress_bar(f"{listing.name}: log-mel") as bar:
-        return build(plan, on_progress=bar)
-
-
-def _print_summary(info: DatasetInfo, *, as_json: bool, elapsed_s: float | None = None) -> None:
-    summary: dict[str, Any] = {
-        "folder": str(info.folder),
-        "name": info.name,
-        "synthetic": info.synthetic,
-        "num_clips": info.num_clips,
-        "num_labels": info.num_labels,
-        "label_names": list(info.label_names),
-        "folds": list(info.folds),
-        "duration_s": round(info.duration_s, 3),
-        "skipped": info.skipped,
-        "silent": info.silent,
-        "num_shards": len(info.shards),
-        "num_bytes": sum(shard.num_bytes for shard in info.shards),
-        "max_frames": info.max_frames,
-        "front_end": dict(info.front_end),
-        "fingerprint": info.fingerprint,
-    }
-    if elapsed_s is not None:
-        summary["elapsed_s"] = round(elapsed_s, 2)
-    if as_json:
-        typer.echo(json.dumps(summary))
-        return
-    typer.echo(
-        f"{info.name}: {info.num_clips} clips, {info.num_labels} labels, {len(info.folds)} folds, "
-        f"{info.duration_s:.0f} s; {info.skipped} skipped, {info.silent} of digital silence"
-    )
-    typer.echo(
-        f"{info.folder}: {len(info.shards)} shards, {summary['num_bytes'] / 1e6:.1f} MB, "
-        f"fingerprint {info.fingerprint}"
-    )
+    print_summary(opened, as_json=as_json)

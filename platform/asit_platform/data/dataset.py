@@ -1,65 +1,62 @@
 """The dataset folder as everything downstream reads it; imports neither Ray nor torch.
 
-    DIR/dataset.json      what the set is, its front end, its fingerprint; written last
-    DIR/manifest.parquet  one row per clip
-    DIR/shards/*.parquet  log-mel spectrograms, each shard of one fold
+    DIR/manifest.parquet  what was to be built, one row per clip listed
+    DIR/shards/*.parquet  log-mel spectrograms or waveforms, each shard of one fold
+    DIR/clips.parquet     what is in the shards, one row per clip
     DIR/skipped.csv       what was left out, and why
+    DIR/dataset.json      what the set is, its front end, its fingerprint; written last
 
 A folder without a readable `dataset.json` is no dataset: half a build never reads as a whole one.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from asit_platform.data.fold_statistics import FoldStatistics
+from asit_platform.data.listing import Content, LabelKind
+from asit_platform.data.shard_file import (
+    FINGERPRINT_KEY,
+    FORMAT_VERSION,
+    FRONT_END_KEY,
+    REMEDY,
+    REPORT_KEY,
+    SHARD_FOLDER,
+    Shard,
+    check_shards,
+    file_sha256,
+    read_footer,
+)
 from asit_platform.errors import PlatformError
+from asit_platform.storage import Place
 
-FORMAT_VERSION = 1
+__all__ = [
+    "CLIPS_FILE",
+    "DATASET_FILE",
+    "FINGERPRINT_KEY",
+    "FORMAT_VERSION",
+    "FRONT_END_KEY",
+    "MANIFEST_FILE",
+    "REPORT_KEY",
+    "SHARD_FOLDER",
+    "SKIPPED_FILE",
+    "DatasetInfo",
+    "FoldStatistics",
+    "Shard",
+    "file_sha256",
+]
+
 DATASET_FILE = "dataset.json"
 MANIFEST_FILE = "manifest.parquet"
+CLIPS_FILE = "clips.parquet"
 SKIPPED_FILE = "skipped.csv"
-SHARD_FOLDER = "shards"
-FINGERPRINT_KEY = b"asit.fingerprint"
-FRONT_END_KEY = b"asit.front_end"
-_REMEDY = "build the dataset again with `asit data prepare` or `asit data synth`"
-
-
-@dataclass(frozen=True, slots=True)
-class FoldStatistics:
-    """Sums over log-mel values, mergeable: so a mean can be formed without the test fold."""
-
-    count: int
-    mean: float
-    m2: float  # sum of squared deviations from the mean
-
-    def merge(self, other: "FoldStatistics") -> "FoldStatistics":
-        """Statistics of both together (Chan et al. 1979: stable, unlike a sum of squares)."""
-        count = self.count + other.count
-        if count == 0:
-            return self
-        delta = other.mean - self.mean
-        mean = self.mean + delta * other.count / count
-        m2 = self.m2 + other.m2 + delta * delta * self.count * other.count / count
-        return FoldStatistics(count, mean, m2)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shard:
-    """One Parquet file of spectrograms, as it was when the dataset was finished."""
-
-    file: str
-    fold: int
-    num_rows: int
-    num_bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,27 +68,40 @@ class DatasetInfo:
         name: Such as "ESC-10 subset of ESC-50" or "synthetic".
         synthetic: True for sounds that the program made itself.
         origin: What it was made from, as far as a second build must agree with it.
+        label_kind: Whether a clip has one label, any number of them, or none.
         label_names: Name of label 0, 1, ...
         folds: The folds, ascending.
+        fold_names: What official splits are called; empty where folds are only numbered.
+        metric: What the set's published results are measured in, None where there are none.
+        recipes: Names in `asit_core.recipes` that fit.
         num_clips: Clips in the shards.
         duration_s: Their summed duration.
-        front_end: Fields of `asit_core.spectrogram.LogMelConfig`.
-        fingerprint: Hash of front end, format version and every clip's content, label and fold.
+        content: What the shards hold.
+        front_end: Fields of `asit_core.spectrogram.LogMelConfig`; for waveforms, of the
+            spectrograms that a stream computes by default.
+        fingerprint: Hash over the shards' fingerprints.
         max_frames: Frames of the longest clip.
         fold_statistics: Of the log-mel values of each fold.
         shards: The files.
         skipped: Clips left out; `skipped.csv` lists them.
         silent: Clips of digital silence that were met, left out or not.
+        num_duplicates: Clips whose sound is that of a clip before them, byte for byte.
+        warnings: One line each: about the files listed, and clips that are in two splits.
     """
 
-    folder: Path
+    folder: Place
     name: str
     synthetic: bool
     origin: Mapping[str, Any]
+    label_kind: LabelKind
     label_names: tuple[str, ...]
     folds: tuple[int, ...]
+    fold_names: Mapping[int, str]
+    metric: Literal["accuracy", "mAP"] | None
+    recipes: tuple[str, ...]
     num_clips: int
     duration_s: float
+    content: Content
     front_end: Mapping[str, Any]
     fingerprint: str
     max_frames: int
@@ -99,43 +109,44 @@ class DatasetInfo:
     shards: tuple[Shard, ...]
     skipped: int
     silent: int
+    num_duplicates: int
+    warnings: tuple[str, ...]
 
     @classmethod
-    def open(cls, folder: str | Path) -> "DatasetInfo":
+    def open(cls, folder: str | Path | Place) -> "DatasetInfo":
         """Read a dataset folder and check that its shards are whole and belong to it.
 
         Args:
-            folder: What `--out` named.
+            folder: What `--out` named: a path, or an s3:// or gs:// URL.
 
         Raises:
             PlatformError: If the folder is missing, unfinished, of another version, or holds a
                 missing, truncated or stale shard.
         """
         info = cls.read(folder)
-        for shard in info.shards:
-            _check_shard(info, shard)
-        manifest = info.folder / MANIFEST_FILE
-        if not manifest.is_file():
-            raise PlatformError(f"{manifest}: must exist, but it does not; {_REMEDY}")
-        _read_metadata(manifest, "manifest")
+        check_shards(info.folder, info.shards)
+        clips = info.folder / CLIPS_FILE
+        if not clips.is_file():
+            raise PlatformError(f"{clips}: must exist, but it does not; {REMEDY}")
+        read_footer(clips, "list of clips")
         return info
 
     @classmethod
-    def read(cls, folder: str | Path) -> "DatasetInfo":
+    def read(cls, folder: str | Path | Place) -> "DatasetInfo":
         """Read `dataset.json` without looking at the shards."""
-        folder = Path(folder)
+        folder = Place.of(folder)
         raw = _read_json(folder)
         if raw.get("version") != FORMAT_VERSION:
             raise PlatformError(
                 f"{folder / DATASET_FILE}: version must be {FORMAT_VERSION}, but got "
-                f"{raw.get('version')!r}; {_REMEDY}"
+                f"{raw.get('version')!r}; {REMEDY}"
             )
         try:
             return _from_json(folder, raw)
         except (KeyError, TypeError, ValueError) as error:
             raise PlatformError(
                 f"{folder / DATASET_FILE}: a field is missing or malformed "
-                f"({type(error).__name__}: {error}); {_REMEDY}"
+                f"({type(error).__name__}: {error}); {REMEDY}"
             ) from error
 
     @property
@@ -161,8 +172,9 @@ class DatasetInfo:
         return total.mean, math.sqrt(total.m2 / total.count)
 
     def clips(self, folds: Sequence[int] | None = None) -> pa.Table:
-        """Manifest rows of some folds (all by default), in the order of their clip ids."""
-        table = pq.read_table(self.folder / MANIFEST_FILE).sort_by("clip_id")
+        """Rows of `clips.parquet` of some folds (all by default), in the order of their ids."""
+        place = self.folder / CLIPS_FILE
+        table = pq.read_table(place.path, filesystem=place.filesystem, partitioning=None)
         if folds is None:
             return table
         self.check_folds(folds)
@@ -189,7 +201,7 @@ class DatasetInfo:
             if found != shard.sha256:
                 raise PlatformError(
                     f"{self.folder / shard.file}: content hash must be {shard.sha256[:12]}, but "
-                    f"got {found[:12]} (damaged shard); {_REMEDY}"
+                    f"got {found[:12]} (damaged shard); {REMEDY}"
                 )
 
     def is_whole(self) -> bool:
@@ -204,40 +216,36 @@ class DatasetInfo:
         """The content of `dataset.json`."""
         fields = {name: getattr(self, name) for name in self.__slots__ if name != "folder"}
         fields["shards"] = [_shard_to_json(shard) for shard in self.shards]
+        fields["fold_names"] = {str(fold): name for fold, name in self.fold_names.items()}
         fields["fold_statistics"] = {
             str(fold): asdict(statistics) for fold, statistics in self.fold_statistics.items()
         }
         return {"version": FORMAT_VERSION, **fields}
 
 
-def file_sha256(path: Path) -> str:
-    """Content hash of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_json(folder: Path) -> dict[str, Any]:
+def _read_json(folder: Place) -> dict[str, Any]:
     path = folder / DATASET_FILE
     try:
         if not folder.is_dir():
-            raise PlatformError(f"{folder}: dataset folder must exist, but it does not; {_REMEDY}")
-        raw = json.loads(path.read_text(encoding="utf-8"))
+            raise PlatformError(f"{folder}: dataset folder must exist, but it does not; {REMEDY}")
+        raw = json.loads(path.read_text())
     except FileNotFoundError:
         raise PlatformError(
             f"{path}: must exist, but it does not (not a dataset, or a build that did not end); "
-            f"{_REMEDY}"
+            f"{REMEDY}"
         ) from None
     except OSError as error:
-        raise PlatformError(f"{path}: must be readable, but {error}; {_REMEDY}") from error
+        raise PlatformError(f"{path}: must be readable, but {error}; {REMEDY}") from error
     except ValueError as error:
-        raise PlatformError(f"{path}: must be JSON, but {error}; {_REMEDY}") from error
+        raise PlatformError(f"{path}: must be JSON, but {error}; {REMEDY}") from error
     return raw if isinstance(raw, dict) else {}
 
 
-def _from_json(folder: Path, raw: Mapping[str, Any]) -> DatasetInfo:
+def _from_json(folder: Place, raw: Mapping[str, Any]) -> DatasetInfo:
     fields = {name: raw[name] for name in DatasetInfo.__slots__ if name != "folder"}
-    fields["label_names"] = tuple(raw["label_names"])
-    fields["folds"] = tuple(int(fold) for fold in raw["folds"])
+    for name in ("label_names", "recipes", "warnings", "folds"):
+        fields[name] = tuple(raw[name])
+    fields["fold_names"] = {int(fold): name for fold, name in raw["fold_names"].items()}
     fields["fold_statistics"] = {
         int(fold): FoldStatistics(**statistics)
         for fold, statistics in raw["fold_statistics"].items()
@@ -253,32 +261,3 @@ def _shard_to_json(shard: Shard) -> dict[str, Any]:
     fields = asdict(shard)
     fields["bytes"] = fields.pop("num_bytes")
     return fields
-
-
-def _check_shard(info: DatasetInfo, shard: Shard) -> None:
-    path = info.folder / shard.file
-    if not path.is_file():
-        raise PlatformError(f"{path}: shard must exist, but it does not; {_REMEDY}")
-    num_bytes = path.stat().st_size
-    if num_bytes != shard.num_bytes:
-        raise PlatformError(
-            f"{path}: shard must hold {shard.num_bytes} bytes, but got {num_bytes} "
-            f"(truncated or replaced); {_REMEDY}"
-        )
-    metadata = _read_metadata(path, "shard")
-    found = (metadata.metadata or {}).get(FINGERPRINT_KEY, b"none").decode()
-    if found != info.fingerprint:
-        raise PlatformError(
-            f"{path}: shard must carry fingerprint {info.fingerprint}, but got {found} "
-            f"(stale shard); {_REMEDY}"
-        )
-
-
-def _read_metadata(path: Path, what: str) -> pq.FileMetaData:
-    try:
-        return pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise PlatformError(
-            f"{path}: {what} must be readable Parquet, but {reason}; {_REMEDY}"
-        ) from error

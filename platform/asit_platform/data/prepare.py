@@ -1,252 +1,243 @@
-"""A listing of clips -> a dataset folder: hashes, shards, manifest, and `dataset.json` last.
+"""A manifest -> a dataset folder: shards, the list of clips, and `dataset.json` last.
 
-The same command run again is cheap (it finds its own finished build), and mends (it builds anew
-where a build was interrupted or a shard was damaged). It never touches another dataset's folder.
+The same command run again is cheap (it finds its own finished build), goes on (shards that an
+interrupted build finished are taken as they are) and mends (a damaged shard, or one whose sound
+files changed, is built again). It never touches another dataset's folder.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 
-from asit_core.spectrogram import LogMelConfig
-from asit_platform.data.dataset import (
-    DATASET_FILE,
-    SKIPPED_FILE,
-    DatasetInfo,
-    FoldStatistics,
-)
-from asit_platform.data.datasets import Clip, Listing, check_labels
-from asit_platform.data.manifest import (
-    SkippedClip,
-    fingerprint,
-    hash_files,
-    write_manifest,
-    write_skipped,
-)
+import numpy as np
+
+from asit_platform.data.dataset import DATASET_FILE, SKIPPED_FILE, DatasetInfo
+from asit_platform.data.duplicates import find_duplicates
+from asit_platform.data.fold_statistics import FoldStatistics
+from asit_platform.data.ledger import Ledger
+from asit_platform.data.listing import Listing, check_counts
+from asit_platform.data.manifest import Manifest
+from asit_platform.data.options import PrepareOptions
 from asit_platform.data.out_folder import (
+    agree_on_manifest,
+    claimed,
     clear,
     finished_build,
+    info_origin,
     not_writable,
-    other_dataset,
-    to_json,
 )
-from asit_platform.data.shard_task import SILENCE_REASON, ClipOutcome
-from asit_platform.data.shards import ShardReport, build_shards, plan_shards
+from asit_platform.data.shard_file import digest
+from asit_platform.data.shard_reuse import BuiltShard, find_built, is_of_other_sounds
+from asit_platform.data.shards import ShardPlan, build_shards, plan_shards, planned_clips
 from asit_platform.errors import PlatformError
-from asit_platform.whole_files import write_whole
+from asit_platform.storage import Place
 
+__all__ = ["BuildPlan", "PrepareOptions", "build", "plan_build", "prepare"]
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PrepareOptions:
-    """How a listing is turned into shards.
-
-    Attributes:
-        front_end: The spectrogram.
-        keep_silent: Keep clips of digital silence.
-        max_skipped: Largest share of the clips that may be left out, in [0, 1].
-    """
-
-    front_end: LogMelConfig
-    keep_silent: bool = False
-    max_skipped: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_skipped <= 1:
-            raise PlatformError(f"--max-skipped must be in [0, 1], but got {self.max_skipped}")
-
-
-class _Outcomes(NamedTuple):
-    """Clips and what became of them, in the order of their ids."""
-
-    kept: list[tuple[Clip, ClipOutcome, str]]
-    skipped: list[SkippedClip]
-    num_silent: int
-    num_silent_skipped: int
+OnProgress = Callable[[int, int], None]
+_CHECK_THREADS = 4
 
 
 class BuildPlan(NamedTuple):
-    """What is to be built, and what lies there already: `finished` is None if nothing usable."""
+    """What is to be built, and what lies there already: `finished` is None if not all of it."""
 
-    listing: Listing
-    out: Path
+    manifest: Manifest
+    out: Place
     options: PrepareOptions
-    fingerprint: str
+    shards: list[ShardPlan]
     finished: DatasetInfo | None
 
 
 def prepare(
-    listing: Listing,
-    out: Path,
+    listing: Listing | Manifest,
+    out: str | Path | Place,
     options: PrepareOptions,
     *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> DatasetInfo:
     """Build a dataset folder, or find it built; needs Ray to be initialised.
 
     Args:
-        listing: From a reader of `datasets.py` or from `synthetic.py`.
+        listing: From a reader or a manifest file.
         out: The dataset folder.
-        options: Front end and what may be skipped.
+        options: Front end, content and what may be skipped.
         on_progress: Called with clips done and clips in all.
 
     Raises:
-        PlatformError: As `plan_build` and `build`.
+        PlatformError: As `plan_build` and `build`, or if another build is running there.
     """
-    plan = plan_build(listing, out, options)
-    return plan.finished or build(plan, on_progress=on_progress)
+    manifest = Manifest.of(listing) if isinstance(listing, Listing) else listing
+    out = Place.of(out)
+    with claimed(out):
+        plan = plan_build(manifest, out, options)
+        return plan.finished or build(plan, on_progress=on_progress)
 
 
-def plan_build(listing: Listing, out: Path, options: PrepareOptions) -> BuildPlan:
-    """Fingerprint the files and look at what lies in the folder; needs no Ray.
+def plan_build(
+    manifest: Manifest,
+    out: Place,
+    options: PrepareOptions,
+    *,
+    on_progress: OnProgress = lambda done, total: None,
+) -> BuildPlan:
+    """Write the manifest and look at what lies in the folder; needs no Ray.
+
+    Args:
+        manifest: What is to be built.
+        out: The dataset folder, claimed.
+        options: Front end, content and what may be skipped.
+        on_progress: Called with shards of a finished build that were read, and shards in all.
 
     Raises:
-        PlatformError: If the folder holds another dataset or files that are not ours.
+        PlatformError: If the folder holds another dataset or cannot be written.
     """
-    info = finished_build(
-        out,
-        origin=listing.origin,
-        front_end=options.front_end,
-        keep_silent=options.keep_silent,
-    )
-    mark = fingerprint(
-        listing.clips,
-        hash_files([clip.path for clip in listing.clips]),
-        front_end=asdict(options.front_end),
-        keep_silent=options.keep_silent,
-    )
-    if info is not None and info.fingerprint != mark:
-        raise other_dataset(out, info, f"fingerprint {info.fingerprint}, wanted {mark}")
-    finished = info if info is not None and info.is_whole() else None
-    return BuildPlan(listing, out, options, mark, finished)
+    info = finished_build(out, origin=manifest.listing.origin, options=options)
+    try:
+        shards = plan_shards(manifest.clips)
+        plan = BuildPlan(manifest, out, options, shards, info)
+        # dropped before the manifest forgets the old paths: a kill in between must not hide it
+        agree_on_manifest(out, manifest, before_move=partial(_drop_moved, plan))
+        return plan if _is_finished(plan, on_progress) else plan._replace(finished=None)
+    except OSError as error:
+        raise not_writable(out, error) from error
 
 
-def build(
-    plan: BuildPlan, *, on_progress: Callable[[int, int], None] = lambda done, total: None
-) -> DatasetInfo:
-    """Build what was planned, from nothing.
+def build(plan: BuildPlan, *, on_progress: OnProgress = lambda done, total: None) -> DatasetInfo:
+    """Build what was planned and is not there.
 
     Raises:
         PlatformError: If the folder cannot be written, nothing is readable, too much is skipped,
             or a label is left with one clip. In the last three cases `skipped.csv` is written all
             the same.
     """
-    listing, out, options, mark, _ = plan
-    clear(out)
-    reports = _run(listing, out, options, mark, on_progress)
-    outcomes = _collect(reports)
     try:
-        write_skipped(out, outcomes.skipped)
-        _check_outcomes(out, listing, outcomes, max_skipped=options.max_skipped)
-        write_manifest(out, [_manifest_row(*kept) for kept in outcomes.kept])
-        info = _describe(plan, reports, outcomes)
-        _write_info(info)
+        clear(plan.out, keep={shard.file for shard in plan.shards})
+        ledger, built = _run(plan, on_progress)
+        ledger.write_skipped(plan.out)
+        _check_outcomes(plan, ledger)
+        ledger.write_clips(plan.out)
+        text = json.dumps(_describe(plan, ledger, built).to_json(), indent=1, sort_keys=True)
+        (plan.out / DATASET_FILE).write_whole(text)
     except OSError as error:
-        raise not_writable(out, error) from error
-    return info
+        raise not_writable(plan.out, error) from error
+    return DatasetInfo.open(plan.out)
 
 
-def _run(
-    listing: Listing,
-    out: Path,
-    options: PrepareOptions,
-    mark: str,
-    on_progress: Callable[[int, int], None],
-) -> list[ShardReport]:
-    reports = []
+def _drop_moved(plan: BuildPlan, is_moved: np.ndarray) -> None:
+    """Remove the shards that were not made from the sounds at their clips' new paths."""
+
+    def is_other(shard: ShardPlan) -> bool:
+        clips = planned_clips(plan.manifest.clips, shard).to_pylist()
+        return is_of_other_sounds(plan.out, shard.file, clips)
+
+    touched = [shard for shard in plan.shards if is_moved[shard.rows].any()]
+    with ThreadPoolExecutor(_CHECK_THREADS) as pool:
+        for shard, drop in zip(touched, pool.map(is_other, touched), strict=True):
+            if drop:
+                (plan.out / DATASET_FILE).unlink(missing_ok=True)
+                (plan.out / shard.file).unlink(missing_ok=True)
+
+
+def _is_finished(plan: BuildPlan, on_progress: OnProgress) -> bool:
+    """Whether every shard is as it was written, and what it was made from did not change."""
+    if plan.finished is None:
+        return False
+    written = {shard.file: shard for shard in plan.finished.shards}
+
+    def is_built(shard: ShardPlan) -> bool:
+        clips = planned_clips(plan.manifest.clips, shard).to_pylist()
+        built = find_built(plan.out, shard.file, clips, plan.options)
+        if built is None:
+            return False
+        if not built.shard.num_rows or built.shard == written.get(shard.file):
+            return True
+        (plan.out / shard.file).unlink(missing_ok=True)  # it reads well, but has other bytes
+        return False
+
+    with ThreadPoolExecutor(_CHECK_THREADS) as pool:
+        for done, is_whole in enumerate(pool.map(is_built, plan.shards), start=1):
+            if not is_whole:
+                return False
+            on_progress(done, len(plan.shards))
+    try:
+        DatasetInfo.open(plan.out)
+    except PlatformError:
+        return False
+    return True
+
+
+def _run(plan: BuildPlan, on_progress: OnProgress) -> tuple[Ledger, list[BuiltShard]]:
+    clips = plan.manifest.clips
+    ledger = Ledger(clips)
+    built: dict[int, BuiltShard] = {}
     num_done = 0
-    on_progress(0, len(listing.clips))
-    for report in build_shards(
-        plan_shards(listing.clips),
-        out,
-        front_end=options.front_end,
-        fingerprint=mark,
-        keep_silent=options.keep_silent,
-    ):
-        reports.append(report)
-        num_done += len(report.outcomes)
-        on_progress(num_done, len(listing.clips))
-    return sorted(reports, key=lambda report: report.plan.file)
+    on_progress(0, len(clips))
+    for shard, done in build_shards(clips, plan.shards, plan.out, plan.options):
+        ledger.record(shard, done.report)
+        # what is kept per shard is small; outcomes of clips are in the ledger
+        built[shard.number] = BuiltShard(done.shard, done.report._replace(outcomes=()))
+        num_done += len(shard.rows)
+        on_progress(num_done, len(clips))
+    return ledger, [built[shard.number] for shard in plan.shards]
 
 
-def _write_info(info: DatasetInfo) -> None:
-    text = json.dumps(info.to_json(), indent=1, sort_keys=True)
-    write_whole(info.folder / DATASET_FILE, text)
-
-
-def _collect(reports: Sequence[ShardReport]) -> _Outcomes:
-    triples = [
-        (clip, outcome, report.plan.file)
-        for report in reports
-        for clip, outcome in zip(report.plan.clips, report.outcomes, strict=True)
-    ]
-    triples.sort(key=lambda triple: triple[0].clip_id)
-    return _Outcomes(
-        kept=[triple for triple in triples if not triple[1].reason],
-        skipped=[
-            SkippedClip(str(clip.path), outcome.reason)
-            for clip, outcome, _ in triples
-            if outcome.reason
-        ],
-        num_silent=sum(outcome.silent for _, outcome, _ in triples),
-        num_silent_skipped=sum(outcome.reason == SILENCE_REASON for _, outcome, _ in triples),
-    )
-
-
-def _check_outcomes(
-    out: Path, listing: Listing, outcomes: _Outcomes, *, max_skipped: float
-) -> None:
-    listed = out / SKIPPED_FILE
-    num_skipped, num_clips = len(outcomes.skipped), len(listing.clips)
-    if not outcomes.kept:
-        first = outcomes.skipped[0]
+def _check_outcomes(plan: BuildPlan, ledger: Ledger) -> None:
+    listed = plan.out / SKIPPED_FILE
+    listing, num_clips = plan.manifest.listing, len(plan.manifest.clips)
+    num_skipped, max_skipped = len(ledger.skipped), plan.options.max_skipped
+    if not ledger.num_kept:
         raise PlatformError(
             f"{listed}: at least one clip must be readable, but none of {num_clips} is "
-            f"(first: {first.path}: {first.reason}); check the audio files"
+            f"(first: {ledger.first_skipped()}); check the audio files"
         )
     if num_skipped > max_skipped * num_clips:
         raise PlatformError(
             f"{listed}: at most {max_skipped:.0%} of the clips may be skipped, but got "
             f"{num_skipped} of {num_clips} ({num_skipped / num_clips:.1%}; "
-            f"{outcomes.num_silent_skipped} of them digital silence); mend the files listed "
+            f"{ledger.num_silent_skipped} of them digital silence); mend the files listed "
             "there, keep silence with --keep-silent, or allow more with --max-skipped"
         )
-    labels = [clip.label for clip, _, _ in outcomes.kept]
-    check_labels(listed, labels, listing.label_names)
+    if listing.label_kind == "single":
+        check_counts(listed, ledger.label_counts(), listing.label_names)
 
 
-def _manifest_row(clip: Clip, outcome: ClipOutcome, file: str) -> dict[str, object]:
-    return {
-        **asdict(clip),
-        "path": str(clip.path),
-        "duration_s": outcome.duration_s,
-        "num_frames": outcome.num_frames,
-        "shard": file,
-    }
-
-
-def _describe(plan: BuildPlan, reports: Sequence[ShardReport], outcomes: _Outcomes) -> DatasetInfo:
-    listing, out, options, mark, _ = plan
-    statistics: dict[int, FoldStatistics] = {}
-    for report in reports:
-        if report.shard is not None:
-            sofar = statistics.get(report.plan.fold, FoldStatistics(0, 0.0, 0.0))
-            statistics[report.plan.fold] = sofar.merge(report.statistics)
+def _describe(plan: BuildPlan, ledger: Ledger, built: Sequence[BuiltShard]) -> DatasetInfo:
+    listing, options = plan.manifest.listing, plan.options
+    filled = [(shard, report) for shard, report in built if shard.num_rows]
+    folds = sorted({shard.fold for shard, _ in filled})
+    duplicates = find_duplicates(plan.manifest.clips, ledger, listing.fold_names)
     return DatasetInfo(
-        folder=out,
+        folder=plan.out,
         name=listing.name,
         synthetic=listing.synthetic,
-        origin={**to_json(listing.origin), "keep_silent": options.keep_silent},
+        origin=info_origin(listing.origin, options),
+        label_kind=listing.label_kind,
         label_names=listing.label_names,
-        folds=tuple(sorted(statistics)),
-        num_clips=len(outcomes.kept),
-        duration_s=sum(outcome.duration_s for _, outcome, _ in outcomes.kept),
-        front_end=to_json(asdict(options.front_end)),
-        fingerprint=mark,
-        max_frames=max(outcome.num_frames for _, outcome, _ in outcomes.kept),
-        fold_statistics=statistics,
-        shards=tuple(report.shard for report in reports if report.shard is not None),
-        skipped=len(outcomes.skipped),
-        silent=outcomes.num_silent,
+        folds=tuple(folds),
+        fold_names=listing.fold_names,
+        metric=listing.metric,
+        recipes=listing.recipes,
+        num_clips=ledger.num_kept,
+        duration_s=float(np.sum(ledger.duration_s[ledger.kept])),
+        content=options.content,
+        front_end=asdict(options.front_end),
+        fingerprint=digest([shard.fingerprint for shard, _ in filled]),
+        max_frames=int(ledger.num_frames[ledger.kept].max()),
+        fold_statistics={
+            fold: _merge(report.statistics for shard, report in filled if shard.fold == fold)
+            for fold in folds
+        },
+        shards=tuple(shard for shard, _ in filled),
+        skipped=len(ledger.skipped),
+        silent=ledger.num_silent,
+        num_duplicates=duplicates.num_duplicates,
+        warnings=(*listing.warnings, *duplicates.warnings),
     )
+
+
+def _merge(statistics: Iterable[FoldStatistics]) -> FoldStatistics:
+    return reduce(FoldStatistics.merge, statistics, FoldStatistics(0, 0.0, 0.0))

@@ -1,84 +1,94 @@
-"""What one Ray Data task does: the clips of one shard -> one Parquet file.
-
-Shape legend: T frames, F mel bins.
-"""
+"""What one Ray Data task does: the clips of one shard -> one Parquet file."""
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from asit_core.spectrogram import LogMel, LogMelConfig
-from asit_core.waveform import AudioError, is_digital_silence, load_waveform
-from asit_platform.data.dataset import (
-    FINGERPRINT_KEY,
-    FRONT_END_KEY,
-    FoldStatistics,
+from asit_core.waveform import AudioError
+from asit_platform.data.fold_statistics import FoldStatistics
+from asit_platform.data.options import PrepareOptions
+from asit_platform.data.out_folder import not_writable
+from asit_platform.data.shard_file import (
     Shard,
     file_sha256,
+    shard_fingerprint,
+    shard_metadata,
+    shard_schema,
 )
-from asit_platform.data.out_folder import not_writable
-from asit_platform.whole_files import replacing
+from asit_platform.data.shard_report import SILENCE_REASON, ClipOutcome, ShardReport
+from asit_platform.data.shard_reuse import BuiltShard, find_built
+from asit_platform.data.sound_file import NOTHING_READ, Sound, decode, read_bytes
+from asit_platform.errors import PlatformError
+from asit_platform.storage import Place
 
 ROWS_PER_GROUP = 32
-SILENCE_REASON = "digital silence"
-_SHARD_FIELDS = [
-    ("clip_id", pa.string()),
-    ("log_mel", pa.large_binary()),  # float16, T*F values, row-major
-    ("num_frames", pa.int32()),
-    ("label", pa.int32()),
-    ("fold", pa.int32()),
-    ("source", pa.string()),
-]
 
 
-class ClipOutcome(NamedTuple):
-    """What became of one clip; `reason` is empty if it is in the shard."""
+def build_block(block: pa.Table, *, out: str, options: PrepareOptions) -> pa.Table:
+    """The task: one block of planned clips -> one shard on disk and one row of JSON.
 
-    clip_id: str
-    reason: str
-    silent: bool
-    num_frames: int
-    duration_s: float
-
-
-def build_block(
-    block: pa.Table, *, out: str, front_end: dict[str, Any], fingerprint: str, keep_silent: bool
-) -> pa.Table:
-    """The task: one block of planned clips -> one shard on disk and one row of JSON."""
+    A shard that is there already is taken as it is.
+    """
     files = block["file"].unique().to_pylist()
     assert len(files) == 1, f"a block must be one shard, but got {files}"
-    log_mel = LogMel(LogMelConfig(**front_end))
+    clips = block.drop_columns(["file"]).to_pylist()
+    folder, file = Place.of(out), files[0]
+    answer: dict[str, Any] = {"file": file}
+    try:
+        built = find_built(folder, file, clips, options)
+        if built is None:
+            built = _build(folder, file, clips, options)
+        answer |= {"shard": asdict(built.shard), "report": built.report.to_json()}
+    # told by report: an exception would come back wrapped in a worker's traceback
+    except OSError as error:
+        answer["error"] = str(not_writable(folder, error))
+    except PlatformError as error:
+        answer["error"] = str(error)
+    return pa.table({"answer": [json.dumps(answer)]})
+
+
+def _build(
+    out: Place, file: str, clips: Sequence[Mapping[str, Any]], options: PrepareOptions
+) -> BuiltShard:
+    log_mel = _log_mel(options.front_end)
     rows: list[dict[str, Any]] = []
     outcomes: list[ClipOutcome] = []
     statistics = FoldStatistics(0, 0.0, 0.0)
-    for clip in block.to_pylist():
+    for clip in clips:
         with _one_thread():
-            outcome, log_mel_TF = _read_clip(clip, log_mel, keep_silent=keep_silent)
+            outcome, sound = _read_clip(clip, log_mel, options)
         outcomes.append(outcome)
-        if log_mel_TF is None:
-            continue
-        statistics = statistics.merge(_statistics(log_mel_TF))
-        columns = {name: clip[name] for name in ("clip_id", "label", "fold", "source")}
-        rows.append({**columns, "log_mel": log_mel_TF.tobytes(), "num_frames": len(log_mel_TF)})
-    metadata = {FRONT_END_KEY: json.dumps(front_end), FINGERPRINT_KEY: fingerprint}
-    report: dict[str, Any] = {"file": files[0]}
-    try:
-        report["shard"] = _write_shard(Path(out), files[0], rows, metadata=metadata)
-    except OSError as error:
-        # told by report: an exception would come back wrapped in a worker's traceback
-        report["error"] = str(not_writable(Path(out), error))
-    report["statistics"] = asdict(statistics)
-    report["outcomes"] = outcomes
-    return pa.table({"report": [json.dumps(report)]})
+        if sound is not None:
+            statistics = statistics.merge(sound.statistics)
+            rows.append(_row(clip, sound, options))
+    report = ShardReport(tuple(outcomes), statistics)
+    fingerprint = shard_fingerprint(clips, report.content_hashes, **options.identity())
+    metadata = shard_metadata(asdict(options.front_end), fingerprint, report.to_json())
+    schema = shard_schema(options.content).with_metadata(metadata)
+    num_bytes, sha256 = _write(out / file, pa.Table.from_pylist(rows, schema=schema))
+    shard = Shard(
+        file=file,
+        fold=clips[0]["fold"],
+        num_rows=len(rows),
+        num_bytes=num_bytes,
+        sha256=sha256,
+        fingerprint=fingerprint,
+    )
+    return BuiltShard(shard, report)
+
+
+@lru_cache(maxsize=1)
+def _log_mel(config: LogMelConfig) -> LogMel:
+    return LogMel(config)
 
 
 @contextmanager
@@ -93,70 +103,49 @@ def _one_thread() -> Iterator[None]:
 
 
 def _read_clip(
-    clip: Mapping[str, Any], log_mel: LogMel, *, keep_silent: bool
-) -> tuple[ClipOutcome, np.ndarray | None]:
-    path = Path(clip["path"])
+    clip: Mapping[str, Any], log_mel: LogMel, options: PrepareOptions
+) -> tuple[ClipOutcome, Sound | None]:
+    place, read = Place.of(clip["path"]), NOTHING_READ
     try:
-        log_mel_TF, duration_s, silent = read_log_mel(path, log_mel)
+        read = read_bytes(place)
+        sound = decode(read.file, clip, log_mel, content=options.content)
     except AudioError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        return ClipOutcome(clip["clip_id"], reason, False, 0, 0.0), None
-    dropped = silent and not keep_silent
+        reason = str(error).removeprefix(f"{place}: ")
+        return ClipOutcome(reason, False, 0, 0.0, read.sha256, read.num_bytes), None
+    dropped = sound.silent and not options.keep_silent
     outcome = ClipOutcome(
-        clip["clip_id"], SILENCE_REASON if dropped else "", silent, len(log_mel_TF), duration_s
+        SILENCE_REASON if dropped else "",
+        sound.silent,
+        sound.num_frames,
+        sound.duration_s,
+        read.sha256,
+        read.num_bytes,
     )
-    return outcome, None if dropped else log_mel_TF
+    return outcome, None if dropped else sound
 
 
-def _statistics(log_mel_TF: np.ndarray) -> FoldStatistics:
-    values = log_mel_TF.astype(np.float64)
-    mean = float(values.mean())
-    return FoldStatistics(values.size, mean, float(np.square(values - mean).sum()))
+def _row(clip: Mapping[str, Any], sound: Sound, options: PrepareOptions) -> dict[str, Any]:
+    length = "num_frames" if options.content == "log_mel" else "num_samples"
+    return {
+        **{name: clip[name] for name in ("clip_id", "labels", "fold", "source")},
+        length: len(sound.values),
+        options.content: sound.values.tobytes(),
+    }
 
 
-def _write_shard(
-    out: Path, file: str, rows: list[dict[str, Any]], *, metadata: dict[bytes, str]
-) -> dict[str, Any] | None:
-    """Write a shard whole: a reader never meets half of it."""
-    if not rows:
-        return None
-    table = pa.Table.from_pylist(rows, schema=pa.schema(_SHARD_FIELDS, metadata=metadata))
-    num_groups = math.ceil(len(rows) / ROWS_PER_GROUP)
-    with replacing(out / file) as temporary:
+def _write(place: Place, table: pa.Table) -> tuple[int, str]:
+    """Write a shard whole, so that a reader never meets half of it; its size and content hash."""
+    num_groups = max(1, math.ceil(len(table) / ROWS_PER_GROUP))
+    with place.replacing() as temporary:
         # without dictionary or compression the bytes are read at memory speed
         pq.write_table(
             table,
             temporary,
-            row_group_size=math.ceil(len(rows) / num_groups),
+            row_group_size=max(1, math.ceil(len(table) / num_groups)),
             compression="none",
             use_dictionary=False,
             write_statistics=False,
+            write_page_checksum=True,
         )
-        shard = Shard(
-            file=file,
-            fold=rows[0]["fold"],
-            num_rows=len(rows),
-            num_bytes=temporary.stat().st_size,
-            sha256=file_sha256(temporary),
-        )
-    return asdict(shard)
-
-
-def read_log_mel(path: Path, log_mel: LogMel) -> tuple[np.ndarray, float, bool]:
-    """Decode one file.
-
-    Returns:
-        Float16 spectrogram (T, F), the duration in seconds, and whether it is digital silence.
-
-    Raises:
-        AudioError: If the file is unusable.
-    """
-    sample_rate_hz = log_mel.config.sample_rate_hz
-    waveform = load_waveform(path, sample_rate_hz=sample_rate_hz)
-    if log_mel.num_frames(len(waveform)) == 0:
-        raise AudioError(
-            f"{path}: must last at least one frame ({log_mel.config.frame_length_ms:g} ms), "
-            f"but got {len(waveform)} samples at {sample_rate_hz} Hz"
-        )
-    log_mel_TF = log_mel(waveform[None])[0].numpy().astype(np.float16)
-    return log_mel_TF, len(waveform) / sample_rate_hz, is_digital_silence(waveform)
+        written = Place.of(temporary)
+        return written.stat().size, file_sha256(written)

@@ -4,41 +4,40 @@ Opened once by the driver and handed to every trial and worker (it pickles small
 Data reads the shards once and what it read stays in the object store; consumers map those blocks
 without copying, so an epoch costs no start of Ray Data (0.8-1 s). Streamed, for what does not fit,
 every epoch reads the shards through Ray Data again.
-
-Shape legend: T frames, F mel bins.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import ray
-import ray.data
+from torch import Tensor
 
 from asit_platform.data.dataset import DatasetInfo
-from asit_platform.data.ray_data import explain_no_progress, ray_data_context
+from asit_platform.data.streaming.rows import Block
+from asit_platform.data.streaming.shard_reading import read_into_memory
 from asit_platform.errors import PlatformError
+from asit_platform.storage import Place
 
 Mode = Literal["auto", "in_memory", "streamed"]
 
 # Shards may take this share of the smallest node's object store. The rest is for checkpoints, for
 # Ray Data's own working space, and for a second set of folds opened beside the first.
 OBJECT_STORE_SHARE = 0.5
-_COLUMNS = ["clip_id", "log_mel"]
+_COLUMNS = ["clip_id", "labels", "fold", "shard"]
 
 _logger = logging.getLogger(__name__)
 
 
 class ClipSource:
-    """The clips of some folds, and how to get at their spectrograms.
+    """The clips of some folds, and how to get at their sound.
 
     Attributes:
         info: The dataset.
         folds: The folds that can be asked for.
-        clips: Manifest rows of these folds, ordered by clip id.
+        clips: Id, labels, fold and shard of their clips, ordered by id.
         mode: `in_memory` or `streamed`.
     """
 
@@ -54,12 +53,15 @@ class ClipSource:
         self.folds = folds
         self.clips = clips
         self._blocks = blocks
-        self._rows: dict[str, tuple[int, int]] | None = None
-        self._tables: list[pa.Table] = []
+        self._rows: dict[str, tuple[Block, int]] | None = None
 
     @classmethod
     def open(
-        cls, data_dir: str | Path, folds: Sequence[int] | None = None, *, mode: Mode = "auto"
+        cls,
+        data_dir: str | Path | Place,
+        folds: Sequence[int] | None = None,
+        *,
+        mode: Mode = "auto",
     ) -> "ClipSource":
         """Open a dataset folder in the driver; Ray must be initialised.
 
@@ -71,15 +73,16 @@ class ClipSource:
         Raises:
             PlatformError: If the dataset is missing, unfinished or damaged, or a fold is unknown.
         """
-        info = DatasetInfo.open(Path(data_dir).resolve())
+        info = DatasetInfo.open(Place.of(data_dir).absolute())
         folds = info.folds if folds is None else tuple(sorted(set(folds)))
-        clips = info.clips(folds)
-        num_bytes = sum(shard.num_bytes for shard in info.shards if shard.fold in folds)
+        clips = info.clips(folds).select(_COLUMNS)
+        shards = [shard for shard in info.shards if shard.fold in folds]
+        num_bytes = sum(shard.num_bytes for shard in shards)
         capacity = _object_store_bytes()
         fits = num_bytes <= OBJECT_STORE_SHARE * capacity
         in_memory = mode == "in_memory" or (mode == "auto" and fits)
-        shards = [shard.file for shard in info.shards if shard.fold in folds]
-        blocks = _load_blocks(info, shards) if in_memory else None
+        files = [shard.file for shard in shards]
+        blocks = read_into_memory(info, files) if in_memory else None
         _logger.info(
             "%s: %d clips of folds %s, %.0f MB, %s (object store: %.0f MB a node)",
             info.name,
@@ -93,7 +96,7 @@ class ClipSource:
 
     @property
     def mode(self) -> Literal["in_memory", "streamed"]:
-        """How spectrograms are reached."""
+        """How sound is reached."""
         return "streamed" if self._blocks is None else "in_memory"
 
     def check_folds(self, folds: Sequence[int]) -> None:
@@ -104,51 +107,24 @@ class ClipSource:
                 f"got {list(folds)}"
             )
 
-    def read_shards(self, shards: Sequence[str]) -> Iterator[pa.Table]:
-        """Stream shards through Ray Data, in the order given."""
-        with ray_data_context(runs_through=False):
-            dataset = _read_parquet(self.info, shards)
-        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
-
-    def log_mel(self, clip_id: str) -> np.ndarray:
-        """Spectrogram of a clip held in memory: a read-only float16 view (T, F)."""
+    def row(self, clip_id: str) -> Tensor:
+        """Sound of a clip held in memory: a view of shared memory, not to be written to."""
         if self._rows is None:
             self._rows = self._index_blocks()
         block, row = self._rows[clip_id]
-        return log_mel_of_row(self._tables[block], row, num_mel_bins=self.info.num_mel_bins)
+        return block.row(row)
 
-    def _index_blocks(self) -> dict[str, tuple[int, int]]:
-        # Getting a block maps shared memory; keeping the table keeps it from being spilled.
+    def _index_blocks(self) -> dict[str, tuple[Block, int]]:
+        # Getting a block maps shared memory; keeping it keeps it from being spilled.
         assert self._blocks is not None, "only clips held in memory can be asked for by id"
-        self._tables = [table.combine_chunks() for table in ray.get(self._blocks)]
+        blocks = [Block(table, self.info) for table in ray.get(self._blocks)]
         return {
-            clip_id: (block, row)
-            for block, table in enumerate(self._tables)
-            for row, clip_id in enumerate(table["clip_id"].to_pylist())
+            clip_id: (block, row) for block in blocks for row, clip_id in enumerate(block.clip_ids)
         }
 
     def __getstate__(self) -> dict[str, Any]:
         # views into shared memory stay in the process that made them
-        return {**self.__dict__, "_rows": None, "_tables": []}
-
-
-def log_mel_of_row(table: pa.Table, row: int, *, num_mel_bins: int) -> np.ndarray:
-    """One row's spectrogram as a view (T, F) of the table's memory."""
-    buffer = table["log_mel"][row].as_buffer()
-    return np.frombuffer(buffer, dtype=np.float16).reshape(-1, num_mel_bins)
-
-
-def _read_parquet(info: DatasetInfo, shards: Sequence[str]) -> ray.data.Dataset:
-    # a path given twice is counted twice but read once: rows would be missing without a word
-    assert len(set(shards)) == len(shards), "shards must be distinct"
-    paths = [str(info.folder / shard) for shard in shards]
-    # select_columns, since `columns=` of read_parquet is deprecated
-    return ray.data.read_parquet(paths).select_columns(_COLUMNS)
-
-
-def _load_blocks(info: DatasetInfo, shards: Sequence[str]) -> list[Any]:
-    with ray_data_context(runs_through=True), explain_no_progress():
-        return _read_parquet(info, shards).materialize().to_arrow_refs()
+        return {**self.__dict__, "_rows": None}
 
 
 def _object_store_bytes() -> float:

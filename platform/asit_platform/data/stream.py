@@ -1,54 +1,32 @@
 """Batches of clips, in an order that depends on the seed and the epoch and on nothing else.
 
-The order of an epoch is computed from the manifest before anything is read. A global batch is
-`batch_size` consecutive clips of it, and worker r of w takes the r-th of w equal parts: so the
-clips of a batch do not depend on the number of workers.
+The order of an epoch (`streaming/order.py`) is computed from the clip table before anything is
+read. Worker r of w takes the r-th of w equal parts of every global batch: so the clips of a batch
+do not depend on the number of workers. It is the same order whether clips are held in memory or
+streamed from the shards, so the size of a machine changes no number. An epoch can be entered at any
+step, and what only earlier steps need is not read then.
 
-Up to `WINDOW_SHARDS` shards (about 2,000 clips) the order is a permutation of all clips. Past that
-it is approximate: the shards are permuted and dealt out to windows of that many, and clips are
-permuted inside their window; clips of two windows never meet in a batch of that epoch, but may in
-the next. It is the same order whether clips are held in memory or streamed from the shards, so the
-size of a machine changes no number. Streamed, a worker holds at most a window of its clips, and
-every worker reads every shard and keeps its own clips.
-
-Shape legend: B clips, T frames, F mel bins.
+Shape legend: B clips of a batch, S steps.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from torch import Tensor
 
+from asit_core.sampling import sample_clips
 from asit_core.seeding import numpy_stream
-from asit_core.spectrogram import LOG_MEL_FLOOR
-from asit_platform.data.source import ClipSource, log_mel_of_row
+from asit_platform.data.source import ClipSource
+from asit_platform.data.streaming.clip_table import ClipTable, count_repeats
+from asit_platform.data.streaming.collate import ClipBatch, Collator
+from asit_platform.data.streaming.order import epoch_order
+from asit_platform.data.streaming.rows import ClipRows
+from asit_platform.data.streaming.step_rows import StepRows, Steps
 
-__all__ = ["WINDOW_SHARDS", "ClipBatch", "ClipSource", "ClipStream", "read_all"]
+__all__ = ["ClipBatch", "ClipSource", "ClipStream", "Weights", "read_all"]
 
-WINDOW_SHARDS = 32
-
-
-class ClipBatch(NamedTuple):
-    """Clips of one step, on the CPU.
-
-    Attributes:
-        clip_ids: B ids.
-        log_mel_BTF: float16; frames past a clip's end hold `LOG_MEL_FLOOR`; T is the dataset's
-            `max_frames`.
-        num_frames_B: int64, valid frames.
-        label_B: int64.
-        fold_B: int64.
-    """
-
-    clip_ids: list[str]
-    log_mel_BTF: Tensor
-    num_frames_B: Tensor
-    label_B: Tensor
-    fold_B: Tensor
+Weights = Literal["uniform", "balanced"]
 
 
 class ClipStream:
@@ -64,6 +42,8 @@ class ClipStream:
         donor_group: int = 2,
         rank: int = 0,
         world_size: int = 1,
+        weights: Weights = "uniform",
+        device: torch.device | None = None,
     ) -> None:
         """Set up the stream; nothing is read yet.
 
@@ -75,9 +55,13 @@ class ClipStream:
             donor_group: Consecutive clips of the order that must stay on one worker.
             rank: This worker's number.
             world_size: Number of workers.
+            weights: `uniform` takes each clip once an epoch; `balanced` draws as many with
+                replacement, by how rare their classes are, as AST does.
+            device: Where batches are put, and where log-mels of waveform shards are computed.
 
         Raises:
-            ValueError: If a batch cannot be divided so, or there are fewer clips than one batch.
+            ValueError: If a batch cannot be divided so, there are fewer clips than one batch, or a
+                clip to be drawn by its classes has none.
             PlatformError: If a fold is not among the source's.
         """
         part = world_size * donor_group
@@ -88,7 +72,7 @@ class ClipStream:
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be in [0, {world_size}), but got {rank}")
-        self._clips = _ClipTable(source, folds)
+        self._table = ClipTable(source, folds)
         if self.num_clips < batch_size:
             raise ValueError(
                 f"batch_size must be <= {self.num_clips}, the clips in folds "
@@ -96,102 +80,138 @@ class ClipStream:
             )
         self._seed = seed
         self._batch_size = batch_size
-        self._rank = rank
-        self._world_size = world_size
+        self._donor_group = donor_group
+        size = batch_size // world_size
+        self._part = slice(rank * size, (rank + 1) * size)
+        self._weights = self._table.balanced_weights() if weights == "balanced" else None
+        self._collator = Collator(source.info, device)
+        self._prepared: dict[tuple[int, int], _Epoch] = {}
+
+    @property
+    def source(self) -> ClipSource:
+        """Where the clips are."""
+        return self._table.source
+
+    @property
+    def seed(self) -> int:
+        """The trial's seed."""
+        return self._seed
 
     @property
     def num_clips(self) -> int:
         """Clips in the folds."""
-        return len(self._clips)
+        return len(self._table)
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch; the clips left over are other ones every epoch."""
         return self.num_clips // self._batch_size
 
-    def epoch(self, epoch: int) -> Iterator[ClipBatch]:
-        """This worker's part of every batch of an epoch."""
-        order = self._clips.order(self._seed, epoch)
-        size = self._batch_size // self._world_size
-        first = self._rank * size
-        starts = range(first, self.steps_per_epoch * self._batch_size, self._batch_size)
-        return self._clips.batches([order[start : start + size] for start in starts])
+    def epoch(self, epoch: int, *, first_step: int = 0) -> Iterator[ClipBatch]:
+        """This worker's part of every batch of an epoch.
 
+        Args:
+            epoch: Its number, counted from 0.
+            first_step: Step to begin with; what only earlier ones need is not read.
 
-def read_all(source: ClipSource, folds: Sequence[int], batch_size: int = 64) -> Iterator[ClipBatch]:
-    """Every clip of some folds once: in the order of clip ids, or, streamed, of shards."""
-    clips = _ClipTable(source, folds)
-    positions = clips.fixed_order()
-    starts = range(0, len(positions), batch_size)
-    return clips.batches([positions[start : start + batch_size] for start in starts])
+        Raises:
+            ValueError: If the epoch has no such step.
+        """
+        for rows in self.rows(epoch, first_step=first_step):
+            yield self._collator(rows)
 
+    def rows(self, epoch: int, *, first_step: int = 0) -> Iterator[ClipRows]:
+        """As `epoch`, but as they lie in shared memory, before anything is copied."""
+        self.prepare(epoch, first_step=first_step)
+        return iter(self._prepared.pop((epoch, first_step)))
 
-class _ClipTable:
-    """The clips of some folds by position in the order of their ids."""
+    def prepare(self, epoch: int, *, first_step: int = 0) -> None:
+        """Start an epoch in the background: its order, and the reading of its first shards.
 
-    def __init__(self, source: ClipSource, folds: Sequence[int]) -> None:
-        source.check_folds(folds)
-        clips = source.clips.filter(pc.field("fold").isin(list(folds)))
-        self._source = source
-        self._clip_ids: list[str] = clips["clip_id"].to_pylist()
-        self._label = clips["label"].to_numpy().astype(np.int64)
-        self._fold = clips["fold"].to_numpy().astype(np.int64)
-        self._shard = np.asarray(clips["shard"].to_pylist(), dtype=object)
+        One epoch is kept so, the last.
+        """
+        self.check_first_step(first_step)
+        key = (epoch, first_step)
+        if key not in self._prepared:
+            self._prepared = {key: self._open(epoch, first_step)}
 
-    def __len__(self) -> int:
-        return len(self._clip_ids)
+    def check_first_step(self, first_step: int) -> None:
+        """Raise ValueError if an epoch cannot begin there."""
+        if not 0 <= first_step <= self.steps_per_epoch:
+            raise ValueError(
+                f"first_step must be in [0, {self.steps_per_epoch}], but got {first_step}"
+            )
 
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        """Positions in the order of an epoch."""
-        generator = numpy_stream(seed, "order", epoch)
-        shards = generator.permutation(np.unique(self._shard))
-        windows = [
-            np.flatnonzero(np.isin(self._shard, shards[start : start + WINDOW_SHARDS]))
-            for start in range(0, len(shards), WINDOW_SHARDS)
-        ]
-        return np.concatenate([generator.permutation(window) for window in windows])
-
-    def fixed_order(self) -> np.ndarray:
-        """Positions shard by shard: streaming reads them so, and memory gives the same order."""
-        return np.argsort(self._shard, kind="stable")
-
-    def batches(self, parts: Sequence[np.ndarray]) -> Iterator[ClipBatch]:
-        """Read the clips of each part, one after the other."""
-        if self._source.mode == "in_memory":
-            for part in parts:
-                spectrograms = [self._source.log_mel(self._clip_ids[index]) for index in part]
-                yield self._collate(part, spectrograms)
-        else:
-            yield from self._streamed_batches(parts)
-
-    def _streamed_batches(self, parts: Sequence[np.ndarray]) -> Iterator[ClipBatch]:
-        # The order is known before the reading, so a row is kept only until its batch is due.
-        wanted = [index for part in parts for index in part]
-        needed = {self._clip_ids[index] for index in wanted}
-        tables = self._source.read_shards(list(dict.fromkeys(self._shard[wanted])))
-        waiting: dict[str, np.ndarray] = {}
-        for part in parts:
-            clip_ids = [self._clip_ids[index] for index in part]
-            while not waiting.keys() >= set(clip_ids):
-                waiting.update(self._rows(next(tables), needed))
-            yield self._collate(part, [waiting.pop(clip_id) for clip_id in clip_ids])
-
-    def _rows(self, table: pa.Table, needed: set[str]) -> Iterator[tuple[str, np.ndarray]]:
-        num_mel_bins = self._source.info.num_mel_bins
-        for row, clip_id in enumerate(table["clip_id"].to_pylist()):
-            if clip_id in needed:
-                yield clip_id, log_mel_of_row(table, row, num_mel_bins=num_mel_bins)
-
-    def _collate(self, part: np.ndarray, spectrograms: Sequence[np.ndarray]) -> ClipBatch:
-        info = self._source.info
-        shape = (len(part), info.max_frames, info.num_mel_bins)
-        log_mel_BTF = np.full(shape, LOG_MEL_FLOOR, dtype=np.float16)
-        for row, log_mel_TF in enumerate(spectrograms):
-            log_mel_BTF[row, : len(log_mel_TF)] = log_mel_TF
-        return ClipBatch(
-            clip_ids=[self._clip_ids[index] for index in part],
-            log_mel_BTF=torch.from_numpy(log_mel_BTF),
-            num_frames_B=torch.tensor([len(log_mel) for log_mel in spectrograms]),
-            label_B=torch.from_numpy(self._label[part]),
-            fold_B=torch.from_numpy(self._fold[part]),
+    def _open(self, epoch: int, first_step: int) -> "_Epoch":
+        """This worker's steps from the first on."""
+        positions = np.arange(self.num_clips)
+        if self._weights is not None:
+            drawn = sample_clips(
+                self._weights, num_draws=self.num_clips, seed=self._seed, epoch=epoch
+            )
+            positions = drawn.numpy()
+        order = epoch_order(
+            positions,
+            self._table.shard_N[positions],
+            num_shards=len(self._table.shards),
+            generator=numpy_stream(self._seed, "order", epoch),
+            batch_size=self._batch_size,
+            donor_group=self._donor_group,
         )
+        mine = (slice(first_step, None), self._part)
+        steps = Steps(list(order.position_SB[mine]), list(order.window_SB[mine]))
+        if self._weights is None:
+            return _Epoch(self._table, steps, epoch=epoch)
+        repeats = list(count_repeats(order.position_SB)[mine])
+        return _Epoch(self._table, steps, epoch=epoch, repeats=repeats)
+
+
+def read_all(
+    source: ClipSource,
+    folds: Sequence[int],
+    batch_size: int = 64,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | None = None,
+) -> Iterator[ClipBatch]:
+    """Every clip of some folds once, shard by shard, whether in memory or streamed.
+
+    Args:
+        source: Where the clips are.
+        folds: Folds to read.
+        batch_size: Clips of a batch; the last one may have fewer.
+        rank: This worker's number.
+        world_size: Number of workers; each reads its part, and parts may differ by a clip.
+        device: Where batches are put.
+    """
+    table = ClipTable(source, folds)
+    collator = Collator(source.info, device)
+    order = np.array_split(np.argsort(table.shard_N, kind="stable"), world_size)[rank]
+    positions = np.split(order, range(batch_size, len(order), batch_size))
+    steps = Steps(positions, [np.zeros_like(part) for part in positions])
+    for rows in _Epoch(table, steps, epoch=0):
+        yield collator(rows)
+
+
+class _Epoch:
+    """Steps that are due, with their rows and labels; it can be gone through once."""
+
+    def __init__(
+        self,
+        table: ClipTable,
+        steps: Steps,
+        *,
+        epoch: int,
+        repeats: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        self._table = table
+        self._steps = steps
+        self._epoch = epoch
+        self._repeats = repeats or [None] * len(steps.positions)
+        self._rows = StepRows(table, steps)
+
+    def __iter__(self) -> Iterator[ClipRows]:
+        steps = zip(self._steps.positions, self._repeats, self._rows, strict=True)
+        for positions, repeats, rows in steps:
+            yield ClipRows(self._epoch, rows, self._table.labels(positions, repeats))

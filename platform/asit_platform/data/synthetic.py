@@ -4,6 +4,7 @@ Written as wav files, listed, and from there on treated as any other data set. W
 and how hard they are to tell apart is said in `sounds.py`.
 """
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import numpy as np
 import soundfile
 
 from asit_core.seeding import numpy_stream
-from asit_platform.data.datasets import Clip, Listing
+from asit_platform.data.listing import Clip, Listing
 from asit_platform.data.out_folder import SYNTHETIC_PREFIX
 from asit_platform.data.sounds import CLASS_NAMES, make_sound
 from asit_platform.errors import PlatformError
+from asit_platform.whole_files import write_whole
 
 GENERATOR_VERSION = 1  # a change of any sound is another data set
 NUM_FOLDS = 5
@@ -63,31 +65,43 @@ def write_synthetic(folder: Path, config: SyntheticConfig) -> Listing:
     """Write the set as 16-bit wav files and list them.
 
     Args:
-        folder: Made if missing; files of the same names are replaced.
+        folder: Made if missing. A file that is as it should be keeps its time, so that shards made
+            from it stay.
         config: What to make.
 
     Raises:
         PlatformError: If a file cannot be written.
     """
-    clips = [
-        _describe(folder, label, number)
-        for label in range(len(CLASS_NAMES))
-        for number in range(config.clips_per_class)
-    ]
+    clips = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for index, clip in enumerate(clips):
-            samples_S = make_clip(clip.label_name, index % config.clips_per_class, config)
-            soundfile.write(clip.path, samples_S, config.sample_rate_hz, subtype="PCM_16")
-    except (OSError, soundfile.LibsndfileError) as error:
+        for label, name in enumerate(CLASS_NAMES):
+            for number in range(config.clips_per_class):
+                clip = _describe(folder, label, number)
+                _write(Path(clip.path), make_clip(name, number, config), config.sample_rate_hz)
+                clips.append(clip)
+    except OSError as error:
         raise PlatformError(f"{folder}: must be writable, but {error}; free space") from error
     return Listing(
         name="synthetic",
         synthetic=True,
         origin=synthetic_origin(config),
+        label_kind="single",
         label_names=CLASS_NAMES,
+        fold_names={},
+        metric="accuracy",
+        recipes=(),
+        warnings=(),
         clips=tuple(sorted(clips, key=lambda clip: clip.clip_id)),
     )
+
+
+def _write(path: Path, samples_S: np.ndarray, rate_hz: int) -> None:
+    encoded = io.BytesIO()
+    soundfile.write(encoded, samples_S, rate_hz, subtype="PCM_16", format="WAV")
+    content = encoded.getvalue()
+    if not path.is_file() or path.read_bytes() != content:
+        write_whole(path, content)
 
 
 def make_clip(name: str, number: int, config: SyntheticConfig) -> np.ndarray:
@@ -104,9 +118,8 @@ def _describe(folder: Path, label: int, number: int) -> Clip:
     clip_id = f"{SYNTHETIC_PREFIX}{CLASS_NAMES[label]}-{number:04d}"
     return Clip(
         clip_id=clip_id,
-        path=folder / f"{clip_id}.wav",
-        label=label,
-        label_name=CLASS_NAMES[label],
+        path=str(folder / f"{clip_id}.wav"),
+        labels=(label,),
         fold=number % NUM_FOLDS + 1,
         source=clip_id,
     )

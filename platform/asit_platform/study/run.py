@@ -22,6 +22,7 @@ from asit_platform.data.dataset import DatasetInfo
 from asit_platform.data.source import ClipSource
 from asit_platform.errors import PlatformError
 from asit_platform.spec import SweepSpec
+from asit_platform.storage import Place
 from asit_platform.study.folders import read_json, write_json
 from asit_platform.study.record import StudyIdentity, StudyRecord, open_record
 from asit_platform.study.result import (
@@ -77,7 +78,8 @@ def run_sweep(
         PlatformError: If the study cannot be run; names what to change.
         KeyboardInterrupt: On Ctrl-C; the same call goes on.
     """
-    info = DatasetInfo.open(spec.data.resolve())
+    info = DatasetInfo.open(Place.of(spec.data).absolute())
+    _check_labels(info)
     _check_folds(spec, info)
     _check_mel_bins(spec, info)
     _check_batch(spec, info)
@@ -255,6 +257,14 @@ def _open_source(context: StudyContext, folds: set[int]) -> tuple[ClipSource, in
 
 def _transductive_folds(spec: SweepSpec) -> set[int]:
     return {spec.split.test} if spec.transductive else set()
+
+
+def _check_labels(info: DatasetInfo) -> None:
+    if info.label_kind != "single":
+        raise PlatformError(
+            f"data must be a set of one label a clip, which a sweep's probe learns, but "
+            f"{info.folder} ({info.name}) has label kind {info.label_kind!r}; take another set"
+        )
 
 
 def _check_folds(spec: SweepSpec, info: DatasetInfo) -> None:

@@ -10,8 +10,8 @@ import soundfile
 from asit_core.spectrogram import LogMelConfig
 from asit_platform.cluster import start_ray
 from asit_platform.data.dataset import DatasetInfo
-from asit_platform.data.datasets import read_esc50
 from asit_platform.data.prepare import PrepareOptions, prepare
+from asit_platform.data.readers.esc50 import read_esc50
 
 RATE_HZ = 16000
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")

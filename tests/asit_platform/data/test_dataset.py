@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from asit_platform.data.dataset import DatasetInfo, FoldStatistics
 from asit_platform.errors import PlatformError
+from asit_platform.storage import Place
 
 
 def shard_values(info: DatasetInfo, folds: tuple[int, ...]) -> np.ndarray:
@@ -17,7 +19,7 @@ def shard_values(info: DatasetInfo, folds: tuple[int, ...]) -> np.ndarray:
         np.frombuffer(value, dtype=np.float16)
         for shard in info.shards
         if shard.fold in folds
-        for value in pq.read_table(info.folder / shard.file)["log_mel"].to_pylist()
+        for value in pq.read_table((info.folder / shard.file).local)["log_mel"].to_pylist()
     ]
     return np.concatenate(parts).astype(np.float64)
 
@@ -50,10 +52,36 @@ def test_clips_of_some_folds_in_the_order_of_their_ids(info: DatasetInfo) -> Non
 
 
 def test_json_round_trip(info: DatasetInfo) -> None:
-    assert info.to_json()["version"] == 1
+    assert info.to_json()["version"] == 2
     assert json.loads(json.dumps(info.to_json())) == json.loads(
         (info.folder / "dataset.json").read_text()
     )
+    assert DatasetInfo.read(info.folder) == info
+
+
+def test_folds_keep_their_names(built: Path) -> None:
+    raw = json.loads((built / "dataset.json").read_text())
+    raw["fold_names"] = {"1": "train", "3": "test"}
+    (built / "dataset.json").write_text(json.dumps(raw))
+    assert DatasetInfo.read(built).fold_names == {1: "train", 3: "test"}
+
+
+def test_what_the_reader_said_is_kept(info: DatasetInfo) -> None:
+    assert (info.label_kind, info.label_names, info.metric) == (
+        "single",
+        ("dog", "rain"),
+        "accuracy",
+    )
+    assert "ast_esc50" in info.recipes
+    assert info.content == "log_mel"
+    assert info.num_duplicates == 0
+    assert all("2000" in warning or "2,000" in warning for warning in info.warnings)
+
+
+def test_the_fingerprint_is_that_of_the_shards(info: DatasetInfo) -> None:
+    marks = [shard.fingerprint for shard in info.shards]
+    assert len({*marks, info.fingerprint}) == 6
+    assert info.clips()["labels"].to_pylist()[0] == [0]
 
 
 @pytest.mark.parametrize("folds", [[], [6], [1, 0]])
@@ -73,26 +101,26 @@ def test_half_a_build_is_no_dataset(built: Path) -> None:
         DatasetInfo.open(built)
 
 
-def test_missing_manifest(built: Path) -> None:
-    (built / "manifest.parquet").unlink()
-    with pytest.raises(PlatformError, match=r"manifest\.parquet: must exist"):
+def test_missing_list_of_clips(built: Path) -> None:
+    (built / "clips.parquet").unlink()
+    with pytest.raises(PlatformError, match=r"clips\.parquet: must exist"):
         DatasetInfo.open(built)
 
 
-def test_damaged_manifest_is_named(built: Path) -> None:
-    (built / "manifest.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(PlatformError, match=r"manifest must be readable Parquet"):
+def test_damaged_list_of_clips_is_named(built: Path) -> None:
+    (built / "clips.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(PlatformError, match=r"list of clips must be readable Parquet"):
         DatasetInfo.open(built)
 
 
 def test_other_version(built: Path) -> None:
     raw = json.loads((built / "dataset.json").read_text())
     (built / "dataset.json").write_text(json.dumps({**raw, "version": 7}))
-    with pytest.raises(PlatformError, match="version must be 1, but got 7"):
+    with pytest.raises(PlatformError, match="version must be 2, but got 7"):
         DatasetInfo.open(built)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"version": 1}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": 1}', '{"version": 2}'])
 def test_malformed_json(built: Path, content: str) -> None:
     (built / "dataset.json").write_text(content)
     with pytest.raises(PlatformError, match=r"dataset\.json"):
@@ -114,7 +142,8 @@ def test_missing_shard_is_named(built: Path) -> None:
 def test_stale_shard_is_named(built: Path) -> None:
     path = built / "shards" / "fold4-00000.parquet"
     content = path.read_bytes()
-    fingerprint = DatasetInfo.read(built).fingerprint.encode()
+    shard = next(each for each in DatasetInfo.read(built).shards if each.file.endswith(path.name))
+    fingerprint = shard.fingerprint.encode()
     stale = fingerprint[::-1]
     assert content.count(fingerprint) > 0
     path.write_bytes(content.replace(fingerprint, stale))
@@ -138,6 +167,20 @@ def test_verify_finds_a_flipped_byte(built: Path) -> None:
     assert not info.is_whole()
     with pytest.raises(PlatformError, match=r"fold1-00000\.parquet: content hash must be"):
         info.verify()
+
+
+def test_a_dataset_in_a_bucket(built: Path, bucket_url: str) -> None:
+    remote = Place.of(bucket_url) / "dataset"
+    for path in sorted(built.rglob("*")):
+        if path.is_file():
+            (remote / path.relative_to(built).as_posix()).write_whole(path.read_bytes())
+    info, local = DatasetInfo.open(str(remote)), DatasetInfo.open(built)
+    assert dataclasses.replace(info, folder=local.folder) == local
+    assert info.clips([2]).equals(local.clips([2]))
+    info.verify()
+    (remote / info.shards[1].file).unlink()
+    with pytest.raises(PlatformError, match=r"s3://.*fold2-00000\.parquet.*: shard must exist"):
+        DatasetInfo.open(remote)
 
 
 def test_reading_a_dataset_needs_neither_ray_nor_torch() -> None:

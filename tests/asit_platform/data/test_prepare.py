@@ -1,24 +1,23 @@
 import csv
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import soundfile
-import torch
 
-from asit_core.spectrogram import LogMel, LogMelConfig
-from asit_core.waveform import load_waveform
+from asit_core.spectrogram import LogMelConfig
 from asit_platform.data import shards
 from asit_platform.data.dataset import DatasetInfo
-from asit_platform.data.datasets import read_esc50
+from asit_platform.data.manifest import Manifest
+from asit_platform.data.manifest_file import read_manifest
 from asit_platform.data.prepare import PrepareOptions, prepare
+from asit_platform.data.readers.esc50 import read_esc50
 from asit_platform.errors import PlatformError
+from asit_platform.storage import Place
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -43,30 +42,32 @@ def skipped_rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_shards_hold_the_front_end_of_each_file(
-    esc50: Path, tmp_path: Path, options: PrepareOptions
+def inodes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_ino for path in sorted(folder.glob("shards/*"))}
+
+
+@pytest.mark.parametrize("content", ["log_mel", "waveform"])
+def test_what_is_built_is_what_is_opened(
+    esc50: Path, tmp_path: Path, options: PrepareOptions, content: Any
 ) -> None:
-    info = prepare(read_esc50(esc50), tmp_path / "out", options)
+    given = dataclasses.replace(options, content=content)
+    info = prepare(read_esc50(esc50), tmp_path / "out", given)
     assert info == DatasetInfo.open(tmp_path / "out")
     assert (info.num_clips, info.folds, info.skipped) == (20, (1, 2, 3, 4, 5), 0)
-    log_mel = LogMel(options.front_end)
-    num_seen = 0
+    assert info.content == content
+    clips = info.clips()
+    assert info.max_frames == max(clips["num_frames"].to_pylist())
+    assert info.duration_s == pytest.approx(sum(clips["duration_s"].to_pylist()))
+    in_shards = {}
     for shard in info.shards:
-        file = pq.ParquetFile(info.folder / shard.file)
-        metadata = file.schema_arrow.metadata
-        assert metadata[b"asit.fingerprint"].decode() == info.fingerprint
-        assert json.loads(metadata[b"asit.front_end"]) == dataclasses.asdict(options.front_end)
-        for row in file.read().to_pylist():
-            waveform = load_waveform(
-                esc50 / "audio" / f"{row['clip_id']}.wav", sample_rate_hz=16000
-            )
-            expected = log_mel(waveform[None])[0].numpy().astype(np.float16)
-            assert row["log_mel"] == expected.tobytes()
-            assert row["num_frames"] == len(expected)
-            assert row["fold"] == shard.fold
-            num_seen += 1
-    assert num_seen == 20
-    assert info.max_frames == max(info.clips()["num_frames"].to_pylist())
+        table = pq.read_table((info.folder / shard.file).local)
+        assert set(table["fold"].to_pylist()) == {shard.fold}
+        in_shards |= dict.fromkeys(table["clip_id"].to_pylist(), shard.file)
+    assert in_shards == dict(
+        zip(clips["clip_id"].to_pylist(), clips["shard"].to_pylist(), strict=True)
+    )
+    listed = read_manifest(tmp_path / "out" / "manifest.parquet")
+    assert listed.clips.equals(clips.select(listed.clips.column_names))
 
 
 def test_two_builds_are_byte_identical_wherever_they_lie(
@@ -76,23 +77,6 @@ def test_two_builds_are_byte_identical_wherever_they_lie(
     second = prepare(read_esc50(esc50), tmp_path / "b", options)
     assert first.fingerprint == second.fingerprint
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
-def test_large_folds_are_split_evenly_and_labels_mixed(esc50: Path) -> None:
-    clip = read_esc50(esc50).clips[0]
-    clips = [
-        dataclasses.replace(clip, clip_id=f"{label}-{number:04d}", label=label)
-        for label in range(2)
-        for number in range(65)
-    ]
-    plans = shards.plan_shards(clips)
-    assert [len(plan.clips) for plan in plans] == [43, 43, 44]
-    assert sorted(clip.clip_id for plan in plans for clip in plan.clips) == sorted(
-        clip.clip_id for clip in clips
-    )
-    for plan in plans:
-        assert 10 < sum(clip.label for clip in plan.clips) < 34
-    assert plans == shards.plan_shards(reversed(clips))
 
 
 def test_broken_clips_are_skipped_counted_and_listed(
@@ -114,34 +98,13 @@ def test_broken_clips_are_skipped_counted_and_listed(
     allowed = dataclasses.replace(options, max_skipped=0.5)
     info = prepare(read_esc50(esc50), tmp_path / "out", allowed)
     assert (info.num_clips, info.skipped, info.silent) == (12, 8, 1)
-    listed = {row["path"]: row["reason"] for row in skipped_rows(info.folder)}
+    listed = {row["path"]: row["reason"] for row in skipped_rows(tmp_path / "out")}
     assert set(listed) == {str(path) for path in paths.values()}
     for how, reason in reasons.items():
         assert reason in listed[str(paths[how])], how
         assert listed[str(paths[how])], how
     kept = info.clips()["path"].to_pylist()
     assert not set(kept) & set(listed)
-
-
-def test_stereo_is_averaged(esc50: Path, tmp_path: Path, options: PrepareOptions) -> None:
-    path = esc50 / "audio" / "1-1000-A-0.wav"
-    samples, rate_hz = soundfile.read(path)
-    soundfile.write(path, np.stack((2 * samples, 0 * samples), axis=1), rate_hz, subtype="FLOAT")
-    info = prepare(read_esc50(esc50), tmp_path / "out", options)
-    shard = info.clips()["shard"].to_pylist()[0]
-    row = pq.read_table(info.folder / shard, filters=[("clip_id", "=", path.stem)]).to_pylist()[0]
-    mono = torch.from_numpy(samples).float()[None]
-    expected = LogMel(options.front_end)(mono)[0].numpy().ravel()
-    assert np.allclose(np.frombuffer(row["log_mel"], np.float16), expected, atol=0.02)
-
-
-def test_silence_is_kept_on_request(
-    esc50: Path, tmp_path: Path, options: PrepareOptions, break_clip: Break
-) -> None:
-    break_clip(esc50 / "audio" / "3-1002-A-10.wav", "silence")
-    kept = dataclasses.replace(options, keep_silent=True)
-    info = prepare(read_esc50(esc50), tmp_path / "out", kept)
-    assert (info.num_clips, info.skipped, info.silent) == (20, 0, 1)
 
 
 def test_more_than_the_share_allowed_is_an_error_until_allowed(
@@ -207,19 +170,126 @@ def test_a_damaged_or_unfinished_build_is_mended(
     assert contents(out) == before
 
 
-def test_another_dataset_is_never_overwritten(
+def test_finished_shards_are_not_built_again(
+    esc50: Path, tmp_path: Path, options: PrepareOptions
+) -> None:
+    out = tmp_path / "out"
+    info = prepare(read_esc50(esc50), out, options)
+    before, first = contents(out), inodes(out)
+    (out / "dataset.json").unlink()  # as if killed: one shard missing, one half written
+    (out / info.shards[0].file).unlink()
+    os.truncate(out / info.shards[1].file, 1000)
+    assert prepare(read_esc50(esc50), out, options) == info
+    assert contents(out) == before
+    changed = [name for name, inode in inodes(out).items() if inode != first[name]]
+    assert changed == ["fold1-00000.parquet", "fold2-00000.parquet"]
+
+
+def test_a_changed_sound_is_read_again(
     esc50: Path, tmp_path: Path, options: PrepareOptions, break_clip: Break
 ) -> None:
     out = tmp_path / "out"
+    info = prepare(read_esc50(esc50), out, options)
+    first = inodes(out)
+    break_clip(esc50 / "audio" / "4-1003-A-0.wav", "text")
+    again = prepare(read_esc50(esc50), out, options)
+    assert (again.num_clips, again.skipped) == (19, 1)
+    assert again.fingerprint != info.fingerprint
+    changed = [name for name, inode in inodes(out).items() if inode != first[name]]
+    assert changed == ["fold4-00000.parquet"]
+    (esc50 / "audio" / "1-1000-A-0.wav").unlink()  # what was read of it is in the shard
+    assert prepare(read_esc50(esc50), out, options) == again
+
+
+def test_other_sounds_of_the_same_size_elsewhere_are_read(
+    esc50: Path, tmp_path: Path, options: PrepareOptions
+) -> None:
+    other = Path(shutil.copytree(esc50, tmp_path / "other"))
+    swapped = [other / "audio" / name for name in ("2-1001-A-0.wav", "2-1001-A-10.wav")]
+    contents_of = [path.read_bytes() for path in swapped]
+    for path, content in zip(swapped, reversed(contents_of), strict=True):
+        path.write_bytes(content)
+    out = tmp_path / "out"
     prepare(read_esc50(esc50), out, options)
+    first = inodes(out)
+    prepare(read_esc50(other), out, options)
+    changed = [name for name, inode in inodes(out).items() if inode != first[name]]
+    assert changed == ["fold2-00000.parquet"]
+    prepare(read_esc50(other), tmp_path / "fresh", options)
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_a_finished_shard_with_any_other_byte_is_built_again(
+    esc50: Path, tmp_path: Path, options: PrepareOptions
+) -> None:
+    out = tmp_path / "out"
+    info = prepare(read_esc50(esc50), out, options)
+    before = contents(out)
+    path = out / info.shards[0].file
+    path.write_bytes(path.read_bytes().replace(b"parquet-cpp", b"parquet-cpq"))
+    assert contents(out) != before
+    prepare(read_esc50(esc50), out, options)
+    assert contents(out) == before
+
+
+def test_a_shard_without_a_usable_clip(
+    esc50: Path, tmp_path: Path, options: PrepareOptions, break_clip: Break
+) -> None:
+    for path in (esc50 / "audio").glob("3-*"):
+        break_clip(path, "text")
+    given = dataclasses.replace(options, max_skipped=0.5)
+    calls: list[tuple[int, int]] = []
+    info = prepare(read_esc50(esc50), tmp_path / "out", given)
+    assert info.folds == (1, 2, 4, 5)
+    assert len(info.shards) == 4
+    again = prepare(
+        read_esc50(esc50),
+        tmp_path / "out",
+        given,
+        on_progress=lambda done, total: calls.append((done, total)),
+    )
+    assert again == info
+    assert not calls
+
+
+def test_the_same_sound_in_two_folds_is_warned_of(
+    esc50: Path, tmp_path: Path, options: PrepareOptions
+) -> None:
+    shutil.copy(esc50 / "audio" / "1-1000-A-0.wav", esc50 / "audio" / "2-1001-A-0.wav")
+    info = prepare(read_esc50(esc50), tmp_path / "out", options)
+    assert info.num_duplicates == 1
+    assert "leakage between fold 1 and fold 2: 1 clip byte for byte" in info.warnings[-1]
+
+
+def test_another_dataset_is_never_overwritten(
+    esc50: Path, tmp_path: Path, options: PrepareOptions
+) -> None:
+    out = tmp_path / "out"
+    listing = read_esc50(esc50)
+    prepare(listing, out, options)
     before = contents(out)
     other = dataclasses.replace(options.front_end, num_mel_bins=8)
     with pytest.raises(PlatformError, match=r"another \(ESC-50: num_mel_bins 16, wanted 8\)"):
-        prepare(read_esc50(esc50), out, dataclasses.replace(options, front_end=other))
-    break_clip(esc50 / "audio" / "1-1000-A-0.wav", "text")
-    with pytest.raises(PlatformError, match=r"another \(ESC-50: fingerprint \w+, wanted \w+\)"):
-        prepare(read_esc50(esc50), out, options)
+        prepare(listing, out, dataclasses.replace(options, front_end=other))
+    with pytest.raises(PlatformError, match=r"\(ESC-50: content log_mel, wanted waveform\)"):
+        prepare(listing, out, dataclasses.replace(options, content="waveform"))
+    fewer = dataclasses.replace(listing, clips=listing.clips[1:])
+    with pytest.raises(PlatformError, match=r"another \(ESC-50: 20 clips, wanted 19\)"):
+        prepare(fewer, out, options)
     assert contents(out) == before
+
+
+def test_an_unfinished_build_may_get_other_options(
+    esc50: Path, tmp_path: Path, options: PrepareOptions
+) -> None:
+    out = tmp_path / "out"
+    prepare(read_esc50(esc50), out, options)
+    (out / "dataset.json").unlink()
+    other = LogMelConfig(sample_rate_hz=16000, num_mel_bins=8)
+    given = dataclasses.replace(options, front_end=other)
+    assert prepare(read_esc50(esc50), out, given) == dataclasses.replace(
+        prepare(read_esc50(esc50), tmp_path / "new", given), folder=Place.of(out)
+    )
 
 
 def test_a_folder_with_other_files_is_left_alone(
@@ -265,15 +335,23 @@ def test_a_folder_that_cannot_be_made(esc50: Path, tmp_path: Path, options: Prep
 
 
 def test_a_shard_that_cannot_be_written(
-    esc50: Path, tmp_path: Path, front_end: LogMelConfig
+    esc50: Path, tmp_path: Path, options: PrepareOptions
 ) -> None:
-    (plan,) = shards.plan_shards(read_esc50(esc50).clips[:2])
-    plan = plan._replace(file="no/such/folder.parquet")
-    building = shards.build_shards(
-        [plan], tmp_path, front_end=front_end, fingerprint="f", keep_silent=False
-    )
+    clips = Manifest.of(read_esc50(esc50)).clips
+    plan = shards.plan_shards(clips)[0]._replace(file="no/such/folder.parquet")
+    building = shards.build_shards(clips, [plan], Place.of(tmp_path), options)
     with pytest.raises(PlatformError, match=r"--out must be writable, but .*folder\.parquet"):
         list(building)
+
+
+def test_waves_make_no_difference(
+    esc50: Path, tmp_path: Path, options: PrepareOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare(read_esc50(esc50), tmp_path / "a", options)
+    monkeypatch.setattr(shards, "SHARDS_PER_WAVE", 2)
+    second = prepare(read_esc50(esc50), tmp_path / "b", options)
+    assert dataclasses.replace(second, folder=first.folder) == first
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_esc10_recordings(esc10: Path, tmp_path: Path) -> None:

@@ -34,7 +34,17 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     first = write_synthetic(tmp_path / "a", SMALL)
     second = write_synthetic(tmp_path / "b", SMALL)
     for one, other in zip(first.clips, second.clips, strict=True):
-        assert one.path.read_bytes() == other.path.read_bytes()
+        assert Path(one.path).read_bytes() == Path(other.path).read_bytes()
+
+
+def test_files_that_are_as_they_should_be_are_left(tmp_path: Path) -> None:
+    first = write_synthetic(tmp_path, SMALL)
+    inodes = [Path(clip.path).stat().st_ino for clip in first.clips]
+    Path(first.clips[3].path).write_bytes(b"half a file")
+    assert write_synthetic(tmp_path, SMALL) == first
+    again = [Path(clip.path).stat().st_ino for clip in first.clips]
+    assert [old == new for old, new in zip(inodes, again, strict=True)].count(False) == 1
+    assert soundfile.info(first.clips[3].path).samplerate == SMALL.sample_rate_hz
 
 
 def test_seeds_and_numbers_differ() -> None:
@@ -58,7 +68,7 @@ def test_listing_is_balanced_and_called_synthetic(tmp_path: Path) -> None:
     assert listing.name == "synthetic"
     assert len(listing.clips) == 100
     assert all(clip.clip_id.startswith("synthetic-") for clip in listing.clips)
-    pairs = {(clip.label, clip.fold) for clip in listing.clips}
+    pairs = {(clip.labels, clip.fold) for clip in listing.clips}
     assert len(pairs) == 50
     assert soundfile.info(listing.clips[0].path).samplerate == SMALL.sample_rate_hz
 

@@ -91,8 +91,8 @@ def _predictions(folder: Path, name: str, source: ClipSource) -> tuple[set[str],
     manifest = {row["clip_id"]: row for row in source.info.clips().to_pylist()}
     rows = table.to_pylist()
     for row in rows:
-        assert (row["fold"], row["label"]) == tuple(
-            manifest[row["clip_id"]][name] for name in ("fold", "label")
+        assert (row["fold"], [row["label"]]) == tuple(
+            manifest[row["clip_id"]][name] for name in ("fold", "labels")
         )
     scores = np.array([row["scores"] for row in rows])
     assert scores.shape == (len(rows), source.info.num_labels)

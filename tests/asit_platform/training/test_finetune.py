@@ -14,7 +14,7 @@ from asit_core.encoder import EncoderConfig, SpectrogramEncoder
 from asit_core.seeding import numpy_stream
 from asit_core.spectrogram import LogMelConfig
 from asit_platform.cluster import start_ray
-from asit_platform.data.datasets import Clip, Listing
+from asit_platform.data.listing import Clip, Listing
 from asit_platform.data.prepare import PrepareOptions, prepare
 from asit_platform.data.stream import ClipSource
 from asit_platform.training.finetune import finetune, predict
@@ -43,7 +43,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClipSource]:
         for number in range(20)
     ]
     listing = Listing(
-        name="levels", synthetic=True, origin={}, label_names=tuple(LEVELS), clips=tuple(clips)
+        name="levels",
+        synthetic=True,
+        origin={},
+        label_kind="single",
+        label_names=tuple(LEVELS),
+        fold_names={},
+        metric=None,
+        recipes=(),
+        warnings=(),
+        clips=tuple(clips),
     )
     front_end = LogMelConfig(sample_rate_hz=16000, num_mel_bins=16)
     with start_ray(address="local", num_cpus=2, object_store_bytes=200 * 2**20):
@@ -57,9 +66,8 @@ def _write_clip(folder: Path, name: str, label: int, number: int) -> Clip:
     soundfile.write(path, LEVELS[name] * noise_S, 16000)
     return Clip(
         clip_id=path.stem,
-        path=path,
-        label=label,
-        label_name=name,
+        path=str(path),
+        labels=(label,),
         fold=number % 5 + 1,
         source=path.stem,
     )
@@ -99,7 +107,9 @@ def test_two_epochs_learn_an_easy_set_and_leave_the_encoder_alone(encoder, sourc
     scores = _predict(classifier, source)
 
     assert scores.clip_ids == source.info.clips(TEST)["clip_id"].to_pylist()
-    assert scores.label_M.tolist() == source.info.clips(TEST)["label"].to_pylist()
+    assert scores.label_M.tolist() == [
+        label for (label,) in source.info.clips(TEST)["labels"].to_pylist()
+    ]
     assert scores.probability_MC.shape == (8, len(LEVELS))
     # Means over windows of float32 softmaxes.
     torch.testing.assert_close(scores.probability_MC.sum(1), torch.ones(8), rtol=0, atol=1e-6)

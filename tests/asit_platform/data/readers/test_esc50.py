@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from asit_platform.data.datasets import read_esc50
+from asit_core.recipes import RECIPES
+from asit_platform.data.readers.esc50 import read_esc50
 from asit_platform.errors import PlatformError
 
 WriteCsv = Callable[..., None]
@@ -24,8 +25,15 @@ def test_lists_clips_with_labels_renumbered(esc50: Path) -> None:
     assert len(listing.clips) == 20
     assert [clip.clip_id for clip in listing.clips] == sorted(c.clip_id for c in listing.clips)
     rain = next(clip for clip in listing.clips if clip.clip_id == "3-1002-A-10")
-    assert (rain.label, rain.label_name, rain.fold, rain.source) == (1, "rain", 3, "1002")
-    assert rain.path == esc50 / "audio" / "3-1002-A-10.wav"
+    assert (rain.labels, rain.fold, rain.source) == ((1,), 3, "1002")
+    assert rain.path == str(esc50 / "audio" / "3-1002-A-10.wav")
+    assert (listing.label_kind, listing.metric, dict(listing.fold_names)) == (
+        "single",
+        "accuracy",
+        {},
+    )
+    assert set(listing.recipes) <= set(RECIPES)
+    assert "ast_esc50" in listing.recipes
 
 
 def test_subset_keeps_rows_marked_esc10(esc50: Path) -> None:
@@ -35,10 +43,27 @@ def test_subset_keeps_rows_marked_esc10(esc50: Path) -> None:
     assert len(listing.clips) == 10
 
 
+def test_warns_of_another_count_than_the_official_one(esc50: Path) -> None:
+    assert read_esc50(esc50).warnings == ("ESC-50: 2,000 clips officially, but 20 here (-1,980)",)
+    assert read_esc50(esc50, subset="esc10").warnings == (
+        "ESC-10 subset of ESC-50: 400 clips officially, but 10 here (-390)",
+    )
+
+
+def test_real_recordings_have_the_official_count(esc10: Path) -> None:
+    listing = read_esc50(esc10)
+    assert (len(listing.clips), len(listing.label_names), listing.warnings) == (400, 10, ())
+
+
+def test_a_missing_recording_is_listed_and_left_to_be_skipped(esc50: Path) -> None:
+    (esc50 / "audio" / "1-1000-A-0.wav").unlink()
+    assert read_esc50(esc50).clips[0].path == str(esc50 / "audio" / "1-1000-A-0.wav")
+
+
 def test_finds_a_recording_converted_to_ogg(esc50: Path) -> None:
     path = esc50 / "audio" / "1-1000-A-0.wav"
     path.rename(path.with_suffix(".ogg"))
-    assert read_esc50(esc50).clips[0].path == path.with_suffix(".ogg")
+    assert read_esc50(esc50).clips[0].path == str(path.with_suffix(".ogg"))
 
 
 def test_without_source_column_each_clip_is_its_own_recording(
@@ -65,7 +90,7 @@ def test_missing_csv(esc50: Path) -> None:
 def test_csv_that_cannot_be_read(esc50: Path) -> None:
     path = esc50 / "meta" / "esc50.csv"
     path.unlink()
-    path.symlink_to("/proc/self/mem")  # Also the superuser, whom no permission stops, gets EIO.
+    path.symlink_to(path)  # a loop also stops the superuser, whom no permission does
     with pytest.raises(PlatformError, match=r"esc50\.csv: must be readable, but .*; correct"):
         read_esc50(esc50)
 
@@ -92,7 +117,7 @@ def test_csv_without_rows(esc50: Path, write_csv: WriteCsv) -> None:
 
 def test_binary_csv(esc50: Path) -> None:
     (esc50 / "meta" / "esc50.csv").write_bytes(b"\xff\xfe\x00\x80filename")
-    with pytest.raises(PlatformError, match="must be a UTF-8 csv file"):
+    with pytest.raises(PlatformError, match="must be UTF-8 text"):
         read_esc50(esc50)
 
 
