@@ -174,7 +174,8 @@ class DatasetInfo:
     def clips(self, folds: Sequence[int] | None = None) -> pa.Table:
         """Rows of `clips.parquet` of some folds (all by default), in the order of their ids."""
         place = self.folder / CLIPS_FILE
-        table = pq.read_table(place.path, filesystem=place.filesystem, partitioning=None)
+        with pq.ParquetFile(place.path, filesystem=place.filesystem) as file:
+            table = file.read()
         if folds is None:
             return table
         self.check_folds(folds)

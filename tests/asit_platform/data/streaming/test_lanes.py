@@ -138,7 +138,7 @@ def test_an_epoch_left_half_way_ends_its_reading(streamed: ClipSource) -> None:
 
 
 def test_workers_evaluate_every_clip_once(streamed: ClipSource) -> None:
-    def ids(**worker: int) -> list[str]:
+    def ids(**worker: Any) -> list[str]:
         return [name for batch in read_all(streamed, [1], 16, **worker) for name in batch.clip_ids]
 
     parts = [ids(rank=rank, world_size=3) for rank in range(3)]
