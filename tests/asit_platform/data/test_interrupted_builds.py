@@ -163,11 +163,11 @@ def _has_come_to(out: Path, num_shards: int) -> bool:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> int:
-    """Wait until what it started is gone too."""
+    """And what it started, where that does not end by itself."""
     started_by_it = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     code = process.wait()
-    _, left = psutil.wait_procs(started_by_it, timeout=60)
+    _, left = psutil.wait_procs(started_by_it, timeout=5)
     for each in left:
         each.kill()
     return code
