@@ -73,7 +73,7 @@ def test_a_folder_with_other_files_is_not_claimed(tmp_path: Path) -> None:
 
 
 def test_a_bucket_with_other_files_is_not_claimed(bucket_url: str) -> None:
-    out = Place.of(bucket_url)
+    out = Place.of(bucket_url) / "unclaimed"
     with claimed(out / "new"):
         pass
     (out / "thesis.tex").write_whole("precious")

@@ -1,7 +1,7 @@
 """Datasets of many small shards, written here clip by clip: no sound is decoded."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 
 from asit_core.seeding import numpy_stream
 from asit_core.spectrogram import LOG_MEL_FLOOR, LogMel, LogMelConfig
-from asit_platform.cluster import start_ray
 from asit_platform.data.dataset import CLIPS_FILE, DATASET_FILE, DatasetInfo, FoldStatistics
 from asit_platform.data.listing import Content, LabelKind
 from asit_platform.data.shard_file import FINGERPRINT_KEY, Shard, file_sha256, shard_schema
@@ -24,12 +23,6 @@ from asit_platform.storage import Place
 NUM_CLASSES = 5
 FRONT_END = LogMelConfig(sample_rate_hz=16000, num_mel_bins=16)
 _LOG_MEL = LogMel(FRONT_END)
-
-
-@pytest.fixture(scope="package")
-def local_ray() -> Iterator[None]:
-    with start_ray(address="local", num_cpus=2, object_store_bytes=200 * 2**20):
-        yield
 
 
 def _write_dataset(
@@ -157,12 +150,12 @@ def many_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_dataset(tmp_path_factory.mktemp("many") / "dataset", num_shards=40)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def held(local_ray: None, many_shards: Path) -> ClipSource:
     return ClipSource.open(many_shards, mode="in_memory")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def streamed(local_ray: None, many_shards: Path) -> ClipSource:
     return ClipSource.open(many_shards, mode="streamed")
 
